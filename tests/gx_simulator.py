@@ -1,0 +1,157 @@
+"""A GX on a broker: an MQTT client that answers R/ and W/ as Venus OS does, and can misbehave.
+
+Every rule is one of ../shared/FACTS.md, section "GX (Venus OS)".
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+SN = "c0619ab12345"
+CGWACS = "settings/0/Settings/CGwacs/"
+SCHEDULE = CGWACS + "BatteryLife/Schedule/Charge/0/"
+SOC = SCHEDULE + "Soc"
+DAY = SCHEDULE + "Day"
+START = SCHEDULE + "Start"
+DURATION = SCHEDULE + "Duration"
+ALLOW_DISCHARGE = SCHEDULE + "AllowDischarge"
+MIN_SOC = CGWACS + "BatteryLife/MinimumSocLimit"
+STATE = CGWACS + "BatteryLife/State"
+HUB4_MODE = CGWACS + "Hub4Mode"
+RELAY_1, RELAY_2 = "system/0/Relay/0/State", "system/0/Relay/1/State"
+RELAY_1_FUNCTION = "settings/0/Settings/Relay/Function"
+RELAY_2_FUNCTION = "settings/0/Settings/Relay/1/Function"
+DYNAMIC_ESS = "settings/0/Settings/DynamicEss/Mode"
+TIME_ZONE = "settings/0/Settings/System/TimeZone"
+
+# MinSoc is a float on the GX; State 2 is "on" as the GX moves it by itself. A blue evening.
+BLUE_EVENING: dict[str, Any] = {
+    SOC: 80,
+    MIN_SOC: 30.0,
+    STATE: 2,
+    HUB4_MODE: 1,
+    DAY: 7,
+    START: 79200,
+    DURATION: 28800,
+    ALLOW_DISCHARGE: 0,
+    DYNAMIC_ESS: 0,
+    TIME_ZONE: "Europe/Paris",
+    RELAY_1: 0,
+    RELAY_2: 0,
+    RELAY_1_FUNCTION: 2,
+    RELAY_2_FUNCTION: 2,
+}
+RANGES = {SOC: (0, 100), MIN_SOC: (0.0, 100.0), RELAY_1: (0, 1), RELAY_2: (0, 1)}
+MOVES = {1: 3, 10: 11}  # the GX moves the State that was written 53-940 ms later; a read at once still shows it
+
+
+class GxSimulator:
+    """A GX with FlashMQ (Venus 3.20 and later), or an older one with `delay` and `spaced`."""
+
+    def __init__(self, port: int, sn: str = SN, announce: bool = True, **client_options: Any) -> None:
+        self.sn = sn
+        self.values = dict(BLUE_EVENING)
+        self.refused: Counter[str] = Counter()  # how many writes of a path are refused, silently
+        self.mute: set[str] = set()  # paths that do not answer
+        self.delay = 0.0  # seconds before an answer, which carries the value at the time of the question
+        self.spaced = False  # the older JSON: a space, no range
+        self.up = True  # False: the settings service is away, R and W fail silently
+        self.announce = announce
+        self.retained_answers = False  # answers only as retained messages, as a stale bridge would
+        self.on_question: Callable[[str], None] = lambda path: None  # called before R/ is answered
+        self.on_write: Callable[[str], None] = lambda path: None  # called after W/ was taken or refused
+        self.questions: list[str] = []
+        self.writes: list[tuple[str, Any]] = []  # every W/ in order, taken or refused
+        self._moving: set[str] = set()
+        self._ready = threading.Event()
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, f"gx-{sn}")
+        if "password" in client_options:
+            self.client.username_pw_set("gx", client_options["password"])
+        if "context" in client_options:
+            self.client.tls_set_context(client_options["context"])
+        self.client.on_connect = self._on_connect
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = self._on_message
+        self.client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert self._ready.wait(10), "the simulated GX could not subscribe"
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def settings_down(self) -> None:
+        """The settings service goes away: each N topic is published once with an empty payload."""
+        self.up = False
+        for path in self.values:
+            self.client.publish(f"N/{self.sn}/{path}", "")
+
+    def profile(self) -> tuple[Any, Any, Any]:
+        """Schedule SoC, MinSoc and raw State."""
+        return self.values[SOC], self.values[MIN_SOC], self.values[STATE]
+
+    def publish(self, path: str, *, retain: bool = False, payload: str | bytes | None = None) -> None:
+        """N/ for this path."""
+        if payload is None:
+            low, high = RANGES.get(path, (None, None))
+            answer = {} if low is None or self.spaced else {"max": high, "min": low}
+            separators = (", ", ": ") if self.spaced else (",", ":")
+            payload = json.dumps(answer | {"value": self.values[path]}, separators=separators)
+        self.client.publish(f"N/{self.sn}/{path}", payload, retain=retain)
+
+    def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
+        client.subscribe([(f"R/{self.sn}/#", 0), (f"W/{self.sn}/#", 0)])
+        if self.announce:
+            client.publish(f"N/{self.sn}/system/0/Serial", json.dumps({"value": self.sn}), retain=True)
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        kind, _, path = message.topic.split("/", 2)
+        if kind == "R":
+            self._answer(path)
+        else:
+            self._take(path, bytes(message.payload))
+
+    def _answer(self, path: str) -> None:
+        self.questions.append(path)
+        self.on_question(path)
+        if not self.up or path in self.mute or path not in self.values:
+            return  # an unknown path is silence
+        if self.delay:
+            low_high = dict(self.values)
+
+            def late() -> None:
+                self.client.publish(f"N/{self.sn}/{path}", json.dumps({"value": low_high[path]}))
+
+            timer = threading.Timer(self.delay, late)
+            timer.daemon = True
+            timer.start()
+            return
+        self.publish(path, retain=self.retained_answers)
+        if path in self._moving:  # the raw State was seen once; now the GX moves it
+            self._moving.discard(path)
+            self.values[path] = MOVES.get(self.values[path], self.values[path])
+
+    def _take(self, path: str, payload: bytes) -> None:
+        """A refused write is silent, and so is one that is taken: nothing is announced without a keepalive."""
+        try:
+            value = json.loads(payload)["value"]
+        except (ValueError, KeyError, TypeError):
+            value = None
+        self.writes.append((path, value))
+        self.refused[path] -= 1
+        low, high = RANGES.get(path, (0, 100000))
+        number = isinstance(value, int | float) and low <= value <= high
+        if self.up and path in self.values and number and self.refused[path] < 0:
+            self.values[path] = float(value) if path == MIN_SOC else int(value)
+            if path == STATE:
+                self._moving.add(path)
+        self.on_write(path)

@@ -1,0 +1,455 @@
+"""The simulated house: real peers on 127.0.0.1 for the script, which runs as cron would run it.
+
+A mosquitto, the GX on it, an EcoDevice, and the internet (RTE, api-couleur-tempo.fr, Prowl) behind an
+HTTPS proxy with a CA of its own, so that the real host names are reached with nothing patched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paho.mqtt.client as mqtt
+import trustme
+from gx_simulator import GxSimulator
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "tempo_ess.py"
+KEY = "0123456789abcdef0123456789abcdef01234567"
+# Recorded from a Base contract (FACTS.md), with TEMPO's fields in place.
+RECORDED = {
+    "product": "Eco-devices",
+    "T1_PTEC": "HPJB",
+    "T1_DEMAIN": "----",
+    "T1_PAPP": 90,
+    "T1_BASE": 1876058,
+    "T2_PTEC": "----",
+    "T2_PAPP": 0,
+    "T2_BASE": 0,
+    "INDEX_C1": 784659,
+    "INDEX_C2": 11280,
+}
+PROWL_OK = b'<?xml version="1.0"?><prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# ---- HTTP peers ----------------------------------------------------------------------------------
+
+
+class Request(NamedTuple):
+    """What a peer was asked."""
+
+    method: str
+    host: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The form fields of a POST."""
+        return dict(urllib.parse.parse_qsl(self.body.decode()))
+
+
+Reply = bytes | Iterable[bytes]
+
+
+def http(status: int, body: bytes | str, *headers: str, length: bool = False) -> bytes:
+    """An answer like the EcoDevice's: Connection: close, and without Content-Length unless asked for."""
+    body = body.encode() if isinstance(body, str) else body
+    lines = [f"HTTP/1.1 {status} Whatever", "Connection: close", *headers]
+    if length:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def silence() -> Iterator[bytes]:
+    """Accepts, and never says a word."""
+    yield b""
+    threading.Event().wait(400)
+
+
+def drip(head: bytes, byte: bytes, seconds: float) -> Iterator[bytes]:
+    """A byte now and then, without end."""
+    yield head
+    for _ in range(4000):
+        threading.Event().wait(seconds)
+        yield byte
+
+
+def endless(head: bytes, block: bytes) -> Iterator[bytes]:
+    """As many bytes as the other side takes, at most 64 MiB of them."""
+    yield head
+    for _ in range(64 * 1024 * 1024 // len(block)):
+        yield block
+
+
+class HttpPeer:
+    """A server whose every answer is a function of the request: bytes, or pieces sent one by one."""
+
+    def __init__(self, reply: Callable[[Request], Reply], context: ssl.SSLContext | None = None) -> None:
+        self.reply = reply
+        self.context = context
+        self.requests: list[Request] = []
+        self.sent = 0  # bytes that the kernel took, over all answers
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self.listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        return f"127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """Stop listening: from now on connections are refused."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
+            request = self._read(connection)
+            if request is None:
+                return
+            self.requests.append(request)
+            reply = self.reply(request)
+            for piece in [reply] if isinstance(reply, bytes) else reply:
+                connection.sendall(piece)
+                self.sent += len(piece)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+
+    def _read(self, connection: socket.socket) -> Request | None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = connection.recv(65536)
+            if not piece:
+                return None
+            data += piece
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += connection.recv(65536)
+        method, target, _ = first.split(" ", 2)
+        return Request(method, headers.get("host", ""), target, headers, body)
+
+
+class Internet:
+    """RTE, api-couleur-tempo.fr and Prowl by their real names, reached through an HTTPS proxy."""
+
+    HOSTS = ("www.services-rte.com", "www.api-couleur-tempo.fr", "api.prowlapp.com")
+
+    def __init__(self, folder: Path) -> None:
+        self.rte: Callable[[Request], Reply] = lambda request: http(503, "down")
+        self.api: Callable[[Request], Reply] = lambda request: http(503, "down")
+        self.prowl: Callable[[Request], Reply] = lambda request: http(200, PROWL_OK)
+        authority = trustme.CA()
+        self.ca = folder / "internet-ca.pem"
+        authority.cert_pem.write_to_path(str(self.ca))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(*self.HOSTS).configure_cert(context)
+        self.server = HttpPeer(self._reply, context)
+        self.connects: list[str] = []
+        self.proxy = socket.create_server(("127.0.0.1", 0), backlog=64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes requests go through the proxy and trust its CA."""
+        address = f"http://127.0.0.1:{self.proxy.getsockname()[1]}"
+        return {"HTTPS_PROXY": address, "HTTP_PROXY": address, "REQUESTS_CA_BUNDLE": str(self.ca)}
+
+    def asked(self, host: str) -> list[Request]:
+        """The requests that a host got."""
+        return [request for request in self.server.requests if request.host == host]
+
+    @property
+    def pushes(self) -> list[dict[str, str]]:
+        """The notifications that Prowl got."""
+        return [request.form for request in self.asked("api.prowlapp.com") if "/add" in request.target]
+
+    def knows(self, **colours: str) -> None:
+        """Both web sources answer with these colours, by ISO date (with _ for -, after a d)."""
+        days = {name[1:].replace("_", "-"): colour for name, colour in colours.items()}
+        self.rte = lambda request: http(200, rte_body(days))
+        self.api = lambda request: http(200, api_body(request.target.rpartition("/")[2], days))
+
+    def close(self) -> None:
+        """Cut the line."""
+        self.server.close()
+        self.proxy.close()
+
+    def _reply(self, request: Request) -> Reply:
+        return dict(zip(self.HOSTS, (self.rte, self.api, self.prowl), strict=True))[request.host](request)
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.proxy.accept()
+                threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+
+    def _tunnel(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                piece = client.recv(4096)
+                if not piece:
+                    return
+                head += piece
+            self.connects.append(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            with socket.create_connection(("127.0.0.1", self.server.port)) as server:
+                ends = {client: server, server: client}
+                while True:
+                    for end in select.select(list(ends), [], [], 400)[0]:
+                        piece = end.recv(65536)
+                        if not piece:
+                            return
+                        ends[end].sendall(piece)
+
+
+def rte_body(days: dict[str, str]) -> str:
+    """RTE's tempoLight for these days, with the -fallback keys that are to be ignored."""
+    codes = {"BLEU": "BLUE", "BLANC": "WHITE", "ROUGE": "RED"}
+    values = {f"{day}-fallback": "false" for day in days} | {day: codes[colour] for day, colour in days.items()}
+    return json.dumps({"values": values})
+
+
+def api_body(day: str, days: dict[str, str]) -> str:
+    """api-couleur-tempo.fr's answer for one day."""
+    code = ["", "BLEU", "BLANC", "ROUGE"].index(days.get(day, ""))
+    return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027", "libCouleur": "x"})
+
+
+# ---- The broker ----------------------------------------------------------------------------------
+
+
+class Broker:
+    """A mosquitto of our own, which can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path, *lines: str, listener: str = "") -> None:
+        self.port = free_port()
+        self.conf = folder / f"mosquitto-{self.port}.conf"
+        user = ["user root"] if os.geteuid() == 0 else []
+        access = lines or ("allow_anonymous true",)
+        text = [*user, "persistence false", "log_type all", f"listener {self.port} 127.0.0.1", listener, *access]
+        self.conf.write_text("\n".join(text) + "\n")
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+        assert program, "mosquitto is not installed: sh tests/run.sh installs it"
+        self.lines: list[str] = []
+        self.news = threading.Condition()
+        self.process = subprocess.Popen(
+            [program, "-c", str(self.conf)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        self.wait_log(r"mosquitto version .* running")
+
+    def stop(self) -> None:
+        """End it, by its own id."""
+        self.process.terminate()
+        self.process.wait(10)
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr
+        for line in process.stderr:
+            with self.news:
+                self.lines.append(line)
+                self.news.notify_all()
+
+    def wait_log(self, pattern: str, count: int = 1, seconds: float = 20) -> None:
+        """Wait until mosquitto has logged the pattern so many times."""
+        with self.news:
+            found = self.news.wait_for(lambda: sum(bool(re.search(pattern, one)) for one in self.lines) >= count, seconds)
+        assert found, f"mosquitto never said {pattern!r}:\n{''.join(self.lines)}"
+
+    def settled(self) -> None:
+        """Wait until every run of the script that connected has been served to its end."""
+        with self.news:
+            names = {m[1] for line in self.lines if (m := re.search(r"connected from .* as (tempo_ess-\w+)", line))}
+        for name in names:
+            self.wait_log(rf"Client {name} (disconnected|closed|has exceeded)|Socket error on client {name}")
+
+
+class Message(NamedTuple):
+    """A message as it crossed the broker."""
+
+    topic: str
+    payload: str
+    retain: bool
+
+
+class Monitor:
+    """Sees every message with the retain flag that its publisher gave it (MQTT 5, retain as published)."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.messages: list[Message] = []
+        self._marks: queue.Queue[str] = queue.Queue()
+        ready = threading.Event()
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "monitor", protocol=mqtt.MQTTv5)
+        self.client.on_message = self._on_message
+        self.client.on_subscribe = lambda *_: ready.set()
+        options = SubscribeOptions(qos=0, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        self.client.on_connect = lambda client, *_: client.subscribe("#", options=options)
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+        assert ready.wait(10)
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if message.topic == "mark":
+            self._marks.put(message.payload.decode())
+        else:
+            self.messages.append(Message(message.topic, message.payload.decode(errors="replace"), message.retain))
+
+    def seen(self) -> list[Message]:
+        """Every message so far, including what the script published just before it ended."""
+        self.broker.settled()
+        self.client.publish("mark", "now")
+        self._marks.get(timeout=10)
+        return list(self.messages)
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+# ---- The house -----------------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Everything that it said."""
+        return self.out + self.err
+
+
+class House:
+    """Everything that a run meets. The script runs as a subprocess, in cron's bare environment."""
+
+    def __init__(self, folder: Path, broker: Broker | None = None, simulated: bool = True, **gx: Any) -> None:
+        self.folder = folder
+        self.answers = dict(RECORDED)
+        self.eco = HttpPeer(lambda request: http(200, json.dumps(self.answers, separators=(",", ":"))))
+        self.internet = Internet(folder)
+        self.broker = broker or Broker(folder)
+        self.monitor: Monitor | None = None
+        self.gx = GxSimulator(self.broker.port, **gx) if simulated else None
+        self.names: dict[str, Any] = {
+            "ecodevice": self.eco.address,
+            "gx": "127.0.0.1",
+            "gxport": self.broker.port,
+            "gxsn": "c0619ab12345",
+            "prowlkey": KEY,
+            "use_api": False,
+        }
+
+    def close(self) -> None:
+        """End every peer."""
+        for peer in (self.monitor, self.gx, self.eco, self.internet):
+            if peer:
+                peer.close()
+        if self.broker.process.poll() is None:
+            self.broker.stop()
+
+    def watch(self) -> Monitor:
+        """A monitor on the broker, from now on."""
+        self.monitor = self.monitor or Monitor(self.broker)
+        return self.monitor
+
+    def meter(self, today: str, tomorrow: str | None, period: str) -> None:
+        """What the EcoDevice will say; tomorrow None is ----."""
+        self.answers["T1_PTEC"] = period + {"BLEU": "JB", "BLANC": "JW", "ROUGE": "JR"}[today]
+        self.answers["T1_DEMAIN"] = tomorrow[:4] if tomorrow else "----"
+
+    def secret(self, text: str | bytes | None = None, mode: int = 0o600, **changes: Any) -> Path:
+        """Write secret.py: the house's names with these changes (None leaves a name out), or this text."""
+        path = self.folder / "secret.py"
+        names = {name: value for name, value in (self.names | changes).items() if value is not None}
+        text = "".join(f"{name} = {value!r}\n" for name, value in names.items()) if text is None else text
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(mode)
+        return path
+
+    def start(
+        self,
+        *arguments: str,
+        at: str | None = None,
+        scale: float = 1,
+        env: dict[str, str] | None = None,
+        **popen: Any,
+    ) -> subprocess.Popen[str]:
+        """Start the script on the house's secret.py (written before); at: Paris time; scale: of all limits."""
+        secret = self.folder / "secret.py"
+        if not secret.exists():
+            self.secret()
+        program = [str(SCRIPT)] if at is None and scale == 1 else [str(ROOT / "tests/drive.py"), at or "now", str(scale)]
+        environment = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "owner"}
+        environment |= self.internet.environment | (env or {})
+        config = [] if "--config" in arguments else ["--config", str(secret)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": "/"}
+        return subprocess.Popen(
+            [sys.executable, "-B", *program, *config, *arguments], env=environment, encoding="utf-8", **(streams | popen)
+        )
+
+    def run(self, *arguments: str, **options: Any) -> Result:
+        """Run the script to its end."""
+        process = self.start(*arguments, **options)
+        out, err = process.communicate(timeout=330)
+        return Result(process.returncode, out or "", err or "")
+
+    def writes(self) -> list[tuple[str, str]]:
+        """The W/ messages that crossed the broker, as path and payload; none may be retained."""
+        assert self.monitor
+        seen = self.monitor.seen()
+        assert not [one for one in seen if one.retain and one.topic[:2] in ("W/", "R/")]
+        return [(one.topic.split("/", 2)[2], one.payload) for one in seen if one.topic.startswith("W/")]
+
+
+def days_around(moment: datetime) -> tuple[date, date]:
+    """The dates of the TEMPO day in force at this Paris time and of the next one."""
+    today = (moment - timedelta(hours=6)).date()
+    return today, today + timedelta(days=1)
