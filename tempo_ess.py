@@ -292,13 +292,13 @@ TYPES = {str: "un texte entre guillemets", bool: "True ou False", int: "un nombr
 HOST = r"[A-Za-z0-9._-]+"
 IPV6 = r"[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}(%\w+)?"
 HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
-FORMS = {
+FORMS: dict[str, tuple[str | range, str]] = {
     "ecodevice": (HOST + "(:[0-9]{1,5})?", "un nom ou une adresse, avec :port si besoin, sans http://"),
-    "ecoinput": ("[12]", "1 ou 2"),
+    "ecoinput": (range(1, 3), "1 ou 2"),
     "gx": (f"{HOST}|{IPV6}", "un nom ou une adresse, sans http:// ni port (il se met dans gxport)"),
     "gxsn": ("[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
-    "gxport": ("[1-9][0-9]{0,4}", "un numéro de port"),
-    "relais": ("[12]", "1 ou 2"),
+    "gxport": (range(1, 65536), "un numéro de port, de 1 à 65535"),
+    "relais": (range(1, 3), "1 ou 2"),
     "relais_debut": (HOUR, 'une heure comme "06:00"'),
     "relais_fin": (HOUR, 'une heure comme "22:00"'),
 }
@@ -312,8 +312,9 @@ def expected(name: str, value: object) -> str:
         return "" if right else 'une liste comme ["BLANC", "ROUGE"]'
     if type(value) is not type(default):
         return TYPES[type(default)]
-    form, words = FORMS.get(name, ("(?s:.*)", ""))
-    return "" if value == "" == default or re.fullmatch(form, str(value)) else words
+    form, words = FORMS.get(name, ("", ""))
+    right = value in form if isinstance(form, range) else not form or re.fullmatch(form, str(value)) is not None
+    return "" if right or value == "" == default else words
 
 
 def run_secret(path: Path) -> dict[str, Any]:
@@ -372,7 +373,7 @@ def contradictions(config: Config, wrong: Collection[str]) -> Iterator[str]:
         if not 10 <= getattr(config, low) <= getattr(config, high) <= 100 and not {low, high} & {*wrong}:
             held = f"{low} = {getattr(config, low)}, {high} = {getattr(config, high)}"
             yield f"{held} : il faut 10 <= {low} <= {high} <= 100"
-    if config.relais_debut >= config.relais_fin:
+    if config.relais_debut >= config.relais_fin and not {"relais_debut", "relais_fin"} & {*wrong}:
         yield f"relais_debut = {config.relais_debut}, relais_fin = {config.relais_fin} : il faut le début avant la fin"
     if config.gxtls and "gxcert" not in wrong:
         try:
@@ -563,8 +564,7 @@ def parse_ecodevice(answer: Mapping[str, object], ecoinput: int) -> Tempo:
     NoAnswer when PTEC is no code (---- is an unplugged téléinfo), Failure for another contract.
     A DEMAIN that is not exactly a colour is not announced: never BLEU, never a guess.
     """
-    ptec, demain = (value if isinstance(value, str) else "" for value in
-                    (answer.get(f"T{ecoinput}_PTEC"), answer.get(f"T{ecoinput}_DEMAIN")))  # fmt: skip
+    ptec, demain = (str(answer.get(f"T{ecoinput}_{field}")) for field in ("PTEC", "DEMAIN"))
     if ptec in CONTRATS:
         contract = f"le compteur n'est pas en TEMPO, son contrat est {CONTRATS[ptec]} (PTEC {ptec})"
         raise Failure(Exit.COLOUR, f"{contract} : voyez EDF, ou ecoinput dans secret.py")
@@ -595,7 +595,7 @@ def parse_rte(answer: Mapping[str, Any], day: date) -> Couleur | None:
     values = answer.get("values")
     code = values.get(str(day)) if isinstance(values, dict) else None
     codes = {"BLUE": Couleur.BLEU, "WHITE": Couleur.BLANC, "RED": Couleur.ROUGE}
-    return codes.get(code) if isinstance(code, str) else None
+    return codes.get(str(code))
 
 
 def parse_api(answer: Mapping[str, Any], day: date) -> Couleur | None:
@@ -652,8 +652,9 @@ def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> 
                 silent.append(reason)
         learn("horloge", {"periode": periode_at(now)})
     if "aujourdhui" not in facts:
-        raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(silent)}) ; {left_with([])}")
-    tempo = Tempo(*(facts.get(name, (None, ""))[0] for name in Tempo._fields))
+        raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(filter(None, silent))}) ; {left_with([])}")
+    demain = facts["demain"][0] if "demain" in facts else None
+    tempo = Tempo(Couleur(facts["aujourdhui"][0]), demain and Couleur(demain), Periode(facts["periode"][0]))
     names = zip(Tempo._fields, ("aujourd'hui", "demain", "période"), strict=True)
     told = (f"{label} {facts[name][0]} ({facts[name][1]})" for name, label in names if name in facts)
     log.info("TEMPO : %s", ", ".join(told))
@@ -760,7 +761,8 @@ class Gx:
             topic = message.topic
         except UnicodeDecodeError:
             return
-        log.debug("MQTT <- %s %s", shown(topic), shown(message.payload.decode(errors="replace")))
+        known = topic if topic in self.topics else shown(topic)
+        log.debug("MQTT <- %s %s", known, shown(message.payload.decode(errors="replace")))
         kind, serial, path = [*topic.split("/", 2), "", ""][:3]
         self.alive |= kind == "N" and serial == self.serial
         if path == "system/0/Serial" and message.payload:
@@ -909,8 +911,8 @@ SCHEDULE_MENU = "Settings > ESS > Scheduled charge levels > Schedule 1"
 CHECKS: list[tuple[Setting, Callable[[Any], bool], str]] = [  # what is right, and where to put it right
     (HUB4_MODE, lambda value: value != EXTERNAL_CONTROL, "contrôle externe : Settings > ESS > Mode"),
     (BATTERY_LIFE, lambda value: value != 9, "bloque la charge programmée : Settings > ESS > Mode"),
-    (MIN_SOC, lambda value: True, ""),
-    (SOC, lambda value: True, ""),
+    (MIN_SOC, lambda _: True, ""),
+    (SOC, lambda _: True, ""),
     (DAY, lambda value: value == 7, f"Schedule 1 inactif, ou pas chaque jour : {SCHEDULE_MENU} > Day, Every day"),
     (
         Setting(SCHEDULE + "Start", "Schedule 1 Start", lambda value: f"{value // 3600:02g}:{value % 3600 // 60:02g}"),
@@ -1060,7 +1062,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         ("--tomorrow", Couleur, "C", "impose la couleur de demain"),
         ("--period", Periode, "HP|HC", "impose la période"),
     ):
-        parser.add_argument(name, metavar=metavar, type=str.upper, choices=list(kind), help=words)
+        parser.add_argument(name, metavar=metavar, type=str.upper, choices=[*map(str, kind)], help=words)
     parser.add_argument("--version", action="version", version=f"tempo_ess {__version__}", help="dit la version")
     parser.add_argument("-h", "--help", action="help", help="dit ceci")
     try:

@@ -6,6 +6,7 @@ Every rule is one of ../shared/FACTS.md, section "GX (Venus OS)".
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -79,6 +80,8 @@ class GxSimulator:
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._ready.set()
         self.client.on_message = self._on_message
+        # R answers in 0.4-1.2 ms: a GX does not wait for Nagle's algorithm.
+        self.client.on_socket_open = lambda *args: args[2].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()

@@ -265,7 +265,7 @@ class Broker:
         self.conf = folder / f"mosquitto-{self.port}.conf"
         user = ["user root"] if os.geteuid() == 0 else []
         access = lines or ("allow_anonymous true",)
-        text = [*user, "persistence false", "log_type all", f"listener {self.port} 127.0.0.1", listener, *access]
+        text = [*user, "persistence false", "log_type all", "set_tcp_nodelay true", f"listener {self.port} 127.0.0.1", listener, *access]
         self.conf.write_text("\n".join(text) + "\n")
         self.start()
 
@@ -288,16 +288,17 @@ class Broker:
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr
-        for line in process.stderr:
-            with self.news:
-                self.lines.append(line)
-                self.news.notify_all()
+        with process.stderr:
+            for line in process.stderr:
+                with self.news:
+                    self.lines.append(line)
+                    self.news.notify_all()
 
     def wait_log(self, pattern: str, count: int = 1, seconds: float = 20) -> None:
         """Wait until mosquitto has logged the pattern so many times."""
         with self.news:
-            found = self.news.wait_for(lambda: sum(bool(re.search(pattern, one)) for one in self.lines) >= count, seconds)
-        assert found, f"mosquitto never said {pattern!r}:\n{''.join(self.lines)}"
+            said = self.news.wait_for(lambda: sum(bool(re.search(pattern, x)) for x in self.lines) >= count, seconds)
+        assert said, f"mosquitto never said {pattern!r}:\n{''.join(self.lines)}"
 
     def settled(self) -> None:
         """Wait until every run of the script that connected has been served to its end."""
@@ -426,14 +427,14 @@ class House:
         secret = self.folder / "secret.py"
         if not secret.exists():
             self.secret()
-        program = [str(SCRIPT)] if at is None and scale == 1 else [str(ROOT / "tests/drive.py"), at or "now", str(scale)]
+        driven = [str(ROOT / "tests/drive.py"), at or "now", str(scale)]
+        program = [str(SCRIPT)] if at is None and scale == 1 else driven
         environment = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "owner"}
         environment |= self.internet.environment | (env or {})
         config = [] if "--config" in arguments else ["--config", str(secret)]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": "/"}
-        return subprocess.Popen(
-            [sys.executable, "-B", *program, *config, *arguments], env=environment, encoding="utf-8", **(streams | popen)
-        )
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": "/"}
+        command = [sys.executable, "-B", *program, *config, *arguments]
+        return subprocess.Popen(command, env=environment, encoding="utf-8", **(streams | popen))
 
     def run(self, *arguments: str, **options: Any) -> Result:
         """Run the script to its end."""

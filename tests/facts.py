@@ -1,0 +1,38 @@
+"""The table of facts that drives both the pure tests and the end-to-end ones: SPEC.md, sections 3 and 4."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+COLOURS = ("BLEU", "BLANC", "ROUGE")
+# colour of tomorrow: schedule 1 SoC, MinSoc, BatteryLife
+PROFILES = {"BLEU": (80, 30, "on"), "BLANC": (90, 30, "on"), "ROUGE": (100, 25, "off")}
+
+
+class Evening(NamedTuple):
+    """What a run reads, and what the GX is to hold after it; None is "left as it was"."""
+
+    today: str
+    tomorrow: str | None
+    period: str
+    soc: int | None
+    min_soc: int | None
+    battery_life: str | None
+
+    @property
+    def name(self) -> str:
+        """Like bleu->rouge HC."""
+        return f"{self.today}->{self.tomorrow or 'inconnu'} {self.period}".replace("BL", "bl").lower()
+
+
+def evening(today: str, tomorrow: str | None, period: str) -> Evening:
+    """HP: the charge alone. HC: all three; tomorrow unknown: today's colour, and in HC the charge as it was."""
+    soc, min_soc, battery_life = PROFILES[tomorrow or today]
+    if period == "HP":
+        return Evening(today, tomorrow, period, soc, None, None)
+    return Evening(today, tomorrow, period, soc if tomorrow else None, min_soc, battery_life)
+
+
+EVENINGS = [
+    evening(today, tomorrow, period) for period in ("HP", "HC") for today in COLOURS for tomorrow in (*COLOURS, None)
+]
