@@ -691,9 +691,10 @@ def answer_in(payload: bytes, kind: type) -> Value | None:
 class Gx:
     """The MQTT session with the GX's broker: made again when it is lost, within LIMITS for the whole run."""
 
-    def __init__(self, config: Config, **limits: float) -> None:
-        self.config, self.serial = config, config.gxsn
-        self.left = LIMITS | limits  # seconds that remain of each limit
+    def __init__(self, config: Config, patient: bool = True) -> None:
+        """patient: wait for a GX that is not up yet."""
+        self.config, self.serial, self.patient = config, config.gxsn, patient
+        self.left = LIMITS | ({} if patient else {"read": PACE["answer"]})  # seconds that remain of each limit
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2)  # not connected yet
         self.connack: Any = None
         self.trouble = ""  # why the last try failed; empty as long as none was refused or cut
@@ -718,7 +719,7 @@ class Gx:
         with self._phase("connect") as deadline:
             while True:
                 if self.trouble:
-                    if time.monotonic() + PACE["connect pause"] >= deadline:
+                    if not self.patient or time.monotonic() + PACE["connect pause"] >= deadline:
                         where = f"{self.config.gx}:{self.config.gxport}"
                         raise self._failure(f"GX injoignable ({where}, {self.trouble}) : est-il allumé, MQTT activé ?")
                     log.info("GX : %s, nouvel essai dans %g s", self.trouble, PACE["connect pause"])
@@ -973,7 +974,7 @@ def check_gx(config: Config) -> Iterator[Row]:
         menu = f"il faut 2 (Manual) : Settings > Integrations > Relays > Function (Relay {config.relais})"
         checks.append((function, lambda value: value == 2, menu))
     try:
-        with Gx(config, connect=PACE["connect try"], read=PACE["answer"]) as gx:
+        with Gx(config, patient=False) as gx:
             gx.connect()
             yield OK, "GX", f"broker joint à {config.gx}:{config.gxport}", Exit.OK
             gx.read([setting for setting, _, _ in checks], ())

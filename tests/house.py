@@ -374,7 +374,7 @@ class House:
     def __init__(self, folder: Path, broker: Broker | None = None, simulated: bool = True, **gx: Any) -> None:
         self.folder = folder
         self.answers = dict(RECORDED)
-        self.eco = HttpPeer(lambda request: http(200, json.dumps(self.answers, separators=(",", ":"))))
+        self.eco = HttpPeer(self.healthy)
         self.internet = Internet(folder)
         self.broker = broker or Broker(folder)
         self.monitor: Monitor | None = None
@@ -395,6 +395,10 @@ class House:
                 peer.close()
         if self.broker.process.poll() is None:
             self.broker.stop()
+
+    def healthy(self, _request: Request) -> bytes:
+        """The EcoDevice's answer when all is well."""
+        return http(200, json.dumps(self.answers, separators=(",", ":")))
 
     def watch(self) -> Monitor:
         """A monitor on the broker, from now on."""
