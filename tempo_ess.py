@@ -72,34 +72,22 @@ Exit = IntEnum("Exit", ["OK", "BUG", "USAGE", "COLOUR", "GX", "UNCONFIRMED"], st
 class Failure(Exception):
     """An expected failure, as opposed to a bug in this script: an exit code and a French sentence."""
 
-    def __init__(self, code: Exit, text: str) -> None:
+    def __init__(self, code: Exit, text: str, again: bool = False) -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.again = code, again  # again: a new try may help
 
 
 class NoAnswer(Failure):
-    """A colour source that is down or does not know, so that the next one is asked; again: a new try may help."""
-
-    def __init__(self, text: str, again: bool = False) -> None:
-        super().__init__(Exit.COLOUR, text)
-        self.again = again
+    """A colour source that is down or does not know, so that the next one is asked."""
 
 
 # Seconds: the most that each part of a run takes in all, whatever its peers do. Their sum bounds the run.
-LIMITS = {
-    "EcoDevice": 30.0, "RTE": 15.0, "api-couleur-tempo.fr": 15.0,
-    "connect": 120.0,  # a GX reboots in about two minutes
-    "read": 60.0, "confirm": 20.0, "close": 1.0, "Prowl": 15.0,
-}  # fmt: skip
-# Seconds: the pace inside those limits.
-PACE = {
-    "EcoDevice try": 8.0,
-    "EcoDevice pause": 2.0,  # polls closer than that make it unstable [Domoticz]
-    "connect try": 10.0,  # a GX delays its answer to a wrong password by up to 6 s
-    "connect pause": 5.0,
-    "answer": 5.0,  # Venus before 3.20 takes up to 1 s an answer
-    "ask again": 1.0, "read only": 1.0,
-}  # fmt: skip
+LIMITS = {"EcoDevice": 30.0, "RTE": 15.0, "api-couleur-tempo.fr": 15.0, "Prowl": 15.0}
+LIMITS |= {"connect": 120.0, "read": 60.0, "confirm": 20.0, "close": 1.0}  # a GX reboots in about two minutes
+# Seconds: the pace inside those limits. EcoDevice polls closer than 2 s make it unstable [Domoticz]; a GX delays
+# its answer to a wrong password by up to 6 s; Venus before 3.20 takes up to 1 s for any answer.
+PACE = {"EcoDevice try": 8.0, "EcoDevice pause": 2.0, "connect try": 10.0, "connect pause": 5.0}
+PACE |= {"answer": 5.0, "ask again": 1.0, "read only": 1.0}
 MAX_BODY = 64 * 1024  # bytes read of an HTTP answer
 
 
@@ -174,6 +162,9 @@ class Periode(StrEnum):
     HC = "HC"
 
 
+LABELS = {"aujourdhui": "aujourd'hui", "demain": "demain", "periode": "période"}
+
+
 class Tempo(NamedTuple):
     """What the decision rests on; demain is None while it is not announced."""
 
@@ -216,6 +207,11 @@ def ess_mode(state: Value | None) -> str:
     return "on" if state in range(1, 9) else "off" if state in range(10, 13) else f"State {state}"
 
 
+def named(names: Mapping[int, str]) -> Callable[[float], str]:
+    """How to show a value that has a name."""
+    return lambda value: names.get(int(value), f"{value:g}")
+
+
 class Setting(NamedTuple):
     """A value on the GX: its path below N/<sn>/, R/<sn>/ and W/<sn>/, its label, how a value is shown."""
 
@@ -230,10 +226,9 @@ SCHEDULE = CGWACS + "BatteryLife/Schedule/Charge/0/"
 SOC = Setting(SCHEDULE + "Soc", "Schedule 1 SoC", "{:g} %".format)
 MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", "{:g} %".format)
 BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", ess_mode)
-DAY = Setting(SCHEDULE + "Day", "Schedule 1 Day")
-HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Hub4Mode")
-CONTACT = {0: "ouvert", 1: "fermé"}
-RELAYS = [Setting(f"system/0/Relay/{n}/State", f"Relais {n + 1}", lambda v: CONTACT.get(v, f"{v:g}")) for n in (0, 1)]
+DAY = Setting(SCHEDULE + "Day", "Schedule 1 Day", named({7: "tous les jours"}))
+HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", named({1: "ESS", 2: "ESS", 3: "contrôle externe"}))
+RELAYS = [Setting(f"system/0/Relay/{n}/State", f"Relais {n + 1}", named({0: "ouvert", 1: "fermé"})) for n in (0, 1)]
 STATE_ON, STATE_OFF = 1, 10  # the only States written: the others are the GX's own [dbus-systemcalc-py]
 EXTERNAL_CONTROL = 3  # of Hub4Mode
 
@@ -554,8 +549,8 @@ def fetch(url: str, deadline: float, timeout: float, lan: bool = False, auth: Au
         if status == 200:
             return json_object(body)
     except (OSError, ValueError) as error:
-        raise NoAnswer(why(error), again=True) from None
-    raise NoAnswer(f"réponse HTTP {status}", again=status >= 500)
+        raise NoAnswer(Exit.COLOUR, why(error), again=True) from None
+    raise NoAnswer(Exit.COLOUR, f"réponse HTTP {status}", again=status >= 500)
 
 
 def parse_ecodevice(answer: Mapping[str, object], ecoinput: int) -> Tempo:
@@ -569,7 +564,7 @@ def parse_ecodevice(answer: Mapping[str, object], ecoinput: int) -> Tempo:
         contract = f"le compteur n'est pas en TEMPO, son contrat est {CONTRATS[ptec]} (PTEC {ptec})"
         raise Failure(Exit.COLOUR, f"{contract} : voyez EDF, ou ecoinput dans secret.py")
     if ptec[:2] not in set(Periode) or ptec[2:] not in PTEC:
-        raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
+        raise NoAnswer(Exit.COLOUR, f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
     return Tempo(PTEC[ptec[2:]], DEMAIN.get(demain), Periode(ptec[:2]))
 
 
@@ -586,7 +581,7 @@ def ask_ecodevice(config: Config) -> Tempo:
         except NoAnswer as failure:
             tries -= 1
             if not failure.again or not tries or time.monotonic() + PACE["EcoDevice pause"] >= deadline:
-                raise NoAnswer(f"EcoDevice ({config.ecodevice}) : {failure}") from None
+                raise NoAnswer(failure.code, f"EcoDevice ({config.ecodevice}) : {failure}") from None
         time.sleep(PACE["EcoDevice pause"])
 
 
@@ -655,8 +650,7 @@ def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> 
         raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(filter(None, silent))}) ; {left_with([])}")
     demain = facts["demain"][0] if "demain" in facts else None
     tempo = Tempo(Couleur(facts["aujourdhui"][0]), demain and Couleur(demain), Periode(facts["periode"][0]))
-    names = zip(Tempo._fields, ("aujourd'hui", "demain", "période"), strict=True)
-    told = (f"{label} {facts[name][0]} ({facts[name][1]})" for name, label in names if name in facts)
+    told = (f"{LABELS[name]} {facts[name][0]} ({facts[name][1]})" for name in LABELS if name in facts)
     log.info("TEMPO : %s", ", ".join(told))
     remark(tempo, facts["periode"][1], now)
     return tempo
@@ -908,38 +902,25 @@ def push(config: Config, text: str, priority: int = 0) -> None:
 
 Row = tuple[int, str, str, Exit]  # logging level (INFO is OK), subject, what was read or what to do, exit code
 OK, ATTENTION, ERREUR = logging.INFO, logging.WARNING, logging.ERROR
-SCHEDULE_MENU = "Settings > ESS > Scheduled charge levels > Schedule 1"
+ESS = "Settings > ESS"
+MENU = f"{ESS} > Scheduled charge levels > Schedule 1"
+START = Setting(SCHEDULE + "Start", "Schedule 1 Start", lambda v: f"{v // 3600:02g}:{v % 3600 // 60:02g}")
+DURATION = Setting(SCHEDULE + "Duration", "Schedule 1 Duration", lambda v: f"{v / 3600:g} h")
+ALLOW_DISCHARGE = Setting(SCHEDULE + "AllowDischarge", "Schedule 1 Discharge", named({0: "PV", 1: "PV & Battery"}))
+DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", named({0: "Off"}))
+TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau horaire", shown, str)
+FUNCTIONS = [Setting(f"settings/0/Settings/Relay/{n}Function", "relais", named({2: "Manual"})) for n in ("", "1/")]
 CHECKS: list[tuple[Setting, Callable[[Any], bool], str]] = [  # what is right, and where to put it right
-    (HUB4_MODE, lambda value: value != EXTERNAL_CONTROL, "contrôle externe : Settings > ESS > Mode"),
-    (BATTERY_LIFE, lambda value: value != 9, "bloque la charge programmée : Settings > ESS > Mode"),
+    (HUB4_MODE, lambda v: v != EXTERNAL_CONTROL, f"BatteryLife n'est pas réglé : {ESS} > Mode"),
+    (BATTERY_LIFE, lambda v: v != 9, f"bloque la charge programmée : {ESS} > Mode"),
     (MIN_SOC, lambda _: True, ""),
     (SOC, lambda _: True, ""),
-    (DAY, lambda value: value == 7, f"Schedule 1 inactif, ou pas chaque jour : {SCHEDULE_MENU} > Day, Every day"),
-    (
-        Setting(SCHEDULE + "Start", "Schedule 1 Start", lambda value: f"{value // 3600:02g}:{value % 3600 // 60:02g}"),
-        lambda value: value == 79200,
-        f"il faut 22:00 : {SCHEDULE_MENU} > Start time",
-    ),
-    (
-        Setting(SCHEDULE + "Duration", "Schedule 1 Duration", lambda value: f"{value / 3600:g} h"),
-        lambda value: value == 28800,
-        f"il faut 8 h : {SCHEDULE_MENU} > Duration",
-    ),
-    (
-        Setting(SCHEDULE + "AllowDischarge", "AllowDischarge"),
-        lambda value: value != 1,
-        f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit",
-    ),
-    (
-        Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS"),
-        lambda value: value == 0,
-        "bloque la charge programmée : Settings > ESS > Dynamic ESS, Off",
-    ),
-    (
-        Setting("settings/0/Settings/System/TimeZone", "TimeZone", shown, str),
-        lambda value: value == "Europe/Paris",
-        "décale la charge, il faut Europe/Paris : Settings > General > Date & Time",
-    ),
+    (DAY, lambda v: v == 7, f"Schedule 1 inactif ou pas tous les jours : {MENU} > Day, Every day"),
+    (START, lambda v: v == 79200, f"il faut 22:00 : {MENU} > Start time"),
+    (DURATION, lambda v: v == 28800, f"il faut 8 h : {MENU} > Duration"),
+    (ALLOW_DISCHARGE, lambda v: v != 1, f"il faut PV : {MENU} > Self-consumption above limit"),
+    (DYNAMIC_ESS, lambda v: v == 0, f"bloque la charge programmée : {ESS} > Dynamic ESS, Off"),
+    (TIME_ZONE, lambda v: v == "Europe/Paris", "décale la charge : Settings > Date & Time > Time zone, Europe/Paris"),
 ]
 
 
@@ -960,7 +941,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Row]:
     for source in WEB if config.use_api else ():
         found, reason = ask_web(source, known_days(now))
         known |= "aujourdhui" in found
-        text = ", ".join(f"{day} {found[day]}" for day in found)
+        text = ", ".join(f"{LABELS[day]} {couleur}" for day, couleur in found.items())
         yield OK if found else ATTENTION, source, text or reason, Exit.OK
     if not known:
         yield ERREUR, "couleur du jour", "aucune source ne la donne", Exit.COLOUR
@@ -968,15 +949,12 @@ def check_colours(config: Config, now: datetime) -> Iterator[Row]:
 
 def check_gx(config: Config) -> Iterator[Row]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    checks = list(CHECKS)
-    if config.relais:
-        function = Setting(f"settings/0/Settings/Relay/{'1/' * (config.relais - 1)}Function", "Relay Function")
-        menu = f"il faut 2 (Manual) : Settings > Integrations > Relays > Function (Relay {config.relais})"
-        checks.append((function, lambda value: value == 2, menu))
+    manual = f"il faut Manual : Settings > Relay > Function (Relay {config.relais})"
+    relay = [(FUNCTIONS[config.relais - 1], lambda v: v == 2, manual)] if config.relais else []
+    checks = CHECKS + relay
     try:
         with Gx(config, patient=False) as gx:
             gx.connect()
-            yield OK, "GX", f"broker joint à {config.gx}:{config.gxport}", Exit.OK
             gx.read([setting for setting, _, _ in checks], ())
             if not gx.values and gx.serials:
                 gx.serial, gx.left["read"] = min(gx.serials), PACE["answer"]
@@ -984,6 +962,7 @@ def check_gx(config: Config) -> Iterator[Row]:
                 gx.read([setting for setting, _, _ in checks], ())
     except (Failure, ConnectionError) as error:
         return (yield ERREUR, "GX", str(error) if isinstance(error, Failure) else why(error), Exit.GX)
+    yield OK, "GX", f"broker joint à {config.gx}:{config.gxport}", Exit.OK
     if not gx.values:
         yield ERREUR, "réglages du GX", "aucun ne répond : broker de test, ou GX qui redémarre ?", Exit.UNCONFIRMED
     for setting, right, advice in checks if gx.values else ():
@@ -1024,7 +1003,7 @@ def print_check(path: Path, now: datetime, quiet: bool) -> Exit:
     for level, subject, text, exit_code in check(path, now):
         word = f"{words[level][0]:<9}"
         word = f"\x1b[{words[level][1]}m{word}\x1b[0m" if colour else word
-        log.log(level if quiet else OK, "%s  %-19s  %s", word, subject, text)
+        log.log(level if quiet else OK, "%s  %-20s  %s", word, subject, text)
         if level == ERREUR:
             code = code or exit_code
     return code

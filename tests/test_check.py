@@ -31,7 +31,7 @@ def rows(text: str) -> dict[str, tuple[str, str]]:
     """The table: subject -> (level, text)."""
     table = {}
     for line in text.splitlines():
-        level, subject, said = line[:9].strip(), line[11:30].strip(), line[32:]
+        level, subject, said = line[:9].strip(), line[11:31].strip(), line[33:]
         assert level in ("OK", "attention", "erreur"), line
         table[subject] = level, said
     return table
@@ -113,13 +113,13 @@ WRONG: dict[str, tuple[Callable[[House], None], str, str, tuple[str, ...], int]]
     "Schedule 1 inactive": (holds(gx.DAY, -7), "Schedule 1 Day", "attention", ("inactif", "Settings"), 0),
     "Schedule 1 at another time": (holds(gx.START, 75600), "Schedule 1 Start", "attention", ("21:00", "22:00"), 0),
     "Schedule 1 too short": (holds(gx.DURATION, 18000), "Schedule 1 Duration", "attention", ("5 h", "8 h"), 0),
-    "battery above the limit": (holds(gx.ALLOW_DISCHARGE, 1), "AllowDischarge", "attention", ("Self-consumption",), 0),
+    "battery above the limit": (holds(gx.ALLOW_DISCHARGE, 1), "Schedule 1 Discharge", "attention", ("Self-consumption",), 0),
     "Dynamic ESS on": (holds(gx.DYNAMIC_ESS, 1), "Dynamic ESS", "attention", ("Settings",), 0),
     "Dynamic ESS unknown to the GX": (lacks(gx.DYNAMIC_ESS), "Dynamic ESS", "attention", ("non lisible",), 0),
     "Keep batteries charged": (holds(gx.STATE, 9), "BatteryLife", "attention", ("Settings",), 0),
-    "external control": (holds(gx.HUB4_MODE, 3), "Hub4Mode", "attention", ("externe", "Settings"), 0),
-    "time zone UTC": (holds(gx.TIME_ZONE, "UTC"), "TimeZone", "attention", ("UTC", "Europe/Paris", "Settings"), 0),
-    "relay not manual": (holds(gx.RELAY_2_FUNCTION, 0), "Relay Function", "attention", ("Manual", "Settings"), 0),
+    "external control": (holds(gx.HUB4_MODE, 3), "Mode ESS", "attention", ("externe", "Settings"), 0),
+    "time zone UTC": (holds(gx.TIME_ZONE, "UTC"), "fuseau horaire", "attention", ("UTC", "Europe/Paris", "Settings"), 0),
+    "relay not manual": (holds(gx.RELAY_2_FUNCTION, 0), "relais", "attention", ("Manual", "Settings"), 0),
     "settings silent": (silent_gx, "réglages du GX", "erreur", (), 5),
     "MinSoc silent": (lacks(gx.MIN_SOC), "MinSoc", "erreur", ("non lisible",), 5),
     "Prowl key refused": (prowl_refuses, "Prowl", "attention", ("401", "prowlkey"), 0),

@@ -43,7 +43,7 @@ class Day(NamedTuple):
     colour: str
     at_20_05: Run
     at_22_02: Run
-    owner: dict[str, float]
+    owner: dict[str, int]
 
 
 RUNS = st.builds(
