@@ -34,6 +34,7 @@ import re
 import socket
 import ssl
 import stat
+import struct
 import sys
 import threading
 import time
@@ -56,7 +57,8 @@ try:
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
     from requests.auth import AuthBase, HTTPBasicAuth
 except ImportError as missing:  # the system's python instead of the venv's: the commonest slip, so no traceback
-    print(f"erreur : {missing.name} manque, lancez le script avec le python de son .venv", file=sys.stderr)
+    with suppress(OSError):
+        os.write(2, f"erreur : {missing.name} manque, lancez le script avec le python de son .venv\n".encode())
     raise SystemExit(2) from None
 
 __version__ = "1.0.0"
@@ -305,7 +307,7 @@ def expected(name: str, value: object) -> str:
     if isinstance(default, tuple):
         right = isinstance(value, list | tuple) and all(isinstance(one, str) and one in set(Couleur) for one in value)
         return "" if right else 'une liste comme ["BLANC", "ROUGE"]'
-    if type(value) is not type(default):
+    if type(value) is not type(default) or (isinstance(value, str) and not value.isprintable()):
         return TYPES[type(default)]
     form, words = FORMS.get(name, ("", ""))
     right = value in form if isinstance(form, range) else not form or re.fullmatch(form, str(value)) is not None
@@ -335,10 +337,11 @@ def run_secret(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):
             exec(compile(source, str(path), "exec"), names)
     except SyntaxError as error:
-        raise Failure(Exit.USAGE, f"{path}, ligne {error.lineno} : erreur de syntaxe Python") from None
+        place = f"{path}, ligne {error.lineno}" if error.lineno else str(path)
+        raise Failure(Exit.USAGE, f"{place} : ce n'est pas du Python correct, en UTF-8") from None
     except (Exception, SystemExit) as error:
         inner = error.__traceback__ and error.__traceback__.tb_next
-        place = f"{path}, ligne {inner.tb_lineno if inner else '?'}"
+        place = f"{path}, ligne {inner.tb_lineno}" if inner else str(path)
         raise Failure(Exit.USAGE, f"{place} : {type(error).__name__} (guillemets oubliés ?)") from None
     return names
 
@@ -347,8 +350,10 @@ def pinned_context(cert: str) -> ssl.SSLContext:
     """TLS that trusts this one certificate; OSError when the file is not one.
 
     The GX's is self-signed, CN=venus.local, without SAN, so a name check is impossible. Not
-    create_default_context: from Python 3.13 on it sets VERIFY_X509_STRICT, which old certificates fail.
+    create_default_context, which grows stricter about certificates (VERIFY_X509_STRICT from Python 3.13 on).
     """
+    if not Path(cert).is_file():
+        raise FileNotFoundError(cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -363,11 +368,11 @@ def contradictions(config: Config, wrong: Collection[str]) -> Iterator[str]:
             yield f"{name} manque : il faut {FORMS[name][1]}"
     if not config.use_eco and not config.use_api:
         yield "use_eco = False, use_api = False : il faut au moins une source de couleur"
-    for couleur in map(str.lower, Couleur):
-        low, high = f"min{couleur}", f"chg{couleur}"
-        if not 10 <= getattr(config, low) <= getattr(config, high) <= 100 and not {low, high} & {*wrong}:
-            held = f"{low} = {getattr(config, low)}, {high} = {getattr(config, high)}"
-            yield f"{held} : il faut 10 <= {low} <= {high} <= 100"
+    for low, high in ((f"min{couleur.lower()}", f"chg{couleur.lower()}") for couleur in Couleur):
+        held = {name: getattr(config, name) for name in (low, high) if name not in wrong}
+        if not 10 <= held.get(low, 10) <= held.get(high, 100) <= 100:
+            told = ", ".join(f"{name} = {value}" for name, value in held.items())
+            yield f"{told} : il faut 10 <= {low} <= {high} <= 100"
     if config.relais_debut >= config.relais_fin and not {"relais_debut", "relais_fin"} & {*wrong}:
         yield f"relais_debut = {config.relais_debut}, relais_fin = {config.relais_fin} : il faut le début avant la fin"
     if config.gxtls and "gxcert" not in wrong:
@@ -527,16 +532,17 @@ def fetch(url: str, deadline: float, timeout: float, lan: bool = False, auth: Au
     lan: the environment's proxies and netrc do not count.
     """
 
-    def hide_redirect(response: requests.Response, **_: object) -> None:
-        response.headers.pop("Location", None)  # else requests reads all of its body, even without following it
+    def disarm(response: requests.Response, **_: object) -> None:
+        response.headers.pop("Location", None)  # else requests reads all of a redirect's body, followed or not
+        response.raw.headers.pop("Content-Encoding", None)  # what unpacks to nothing would be read without end
 
     def get() -> tuple[int, bytes]:
         with requests.Session() as session:
-            session.trust_env = not lan
-            session.hooks["response"].append(hide_redirect)
+            session.trust_env, session.headers["Accept-Encoding"] = not lan, "identity"
+            session.hooks["response"].append(disarm)
             with session.get(url, auth=auth, timeout=timeout, stream=True, allow_redirects=False) as response:
                 body = b""
-                for chunk in response.iter_content(4096):
+                for chunk in response.iter_content(4096) if response.status_code == 200 else ():
                     body += chunk
                     if len(body) >= MAX_BODY:
                         break
@@ -783,7 +789,11 @@ class Gx:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            if self.client.loop(left) and not done():
+            try:
+                lost = self.client.loop(left) != mqtt.MQTT_ERR_SUCCESS
+            except (struct.error, LookupError):  # paho-mqtt 2.1, from a malformed packet
+                lost = True
+            if lost and not done():
                 raise ConnectionResetError
         return True
 
@@ -860,6 +870,10 @@ def settle(gx: Gx, target: Mapping[Setting, int], optional: Collection[Setting],
             return None if dry_run else gx.apply(changes(target, gx.values))
         except ConnectionError as error:
             gx.trouble = why(error)
+            # What a written setting showed before the loss may be a late answer to an older question.
+            for setting in gx.written & gx.values.keys():
+                if not agrees(setting, gx.values[setting], target[setting]):
+                    del gx.values[setting]
 
 
 def nobody(gx: Gx, target: Mapping[Setting, int], dry_run: bool) -> None:
@@ -880,6 +894,7 @@ def nobody(gx: Gx, target: Mapping[Setting, int], dry_run: bool) -> None:
 
 def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str:
     """Call Prowl, bounded; empty when it agrees, else why not, without its own texts: they can hold the key."""
+    log.debug("HTTP POST api.prowlapp.com")
     try:
         bounded(LIMITS["Prowl"], lambda: call(pyprowl.Prowl(key, "tempo_ess")))
     except Exception as error:  # pyprowl raises bare Exception, KeyError("'503'"), XML's errors and requests' own

@@ -265,7 +265,8 @@ class Broker:
         self.conf = folder / f"mosquitto-{self.port}.conf"
         user = ["user root"] if os.geteuid() == 0 else []
         access = lines or ("allow_anonymous true",)
-        text = [*user, "persistence false", "log_type all", "set_tcp_nodelay true", f"listener {self.port} 127.0.0.1", listener, *access]
+        quick = ["persistence false", "log_type all", "set_tcp_nodelay true"]
+        text = [*user, *quick, f"listener {self.port} 127.0.0.1", listener, *access]
         self.conf.write_text("\n".join(text) + "\n")
         self.start()
 
@@ -436,9 +437,9 @@ class House:
         environment = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "owner"}
         environment |= self.internet.environment | (env or {})
         config = [] if "--config" in arguments else ["--config", str(secret)]
-        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "cwd": "/"}
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         command = [sys.executable, "-B", *program, *config, *arguments]
-        return subprocess.Popen(command, env=environment, encoding="utf-8", **(streams | popen))
+        return subprocess.Popen(command, env=environment, encoding="utf-8", **(streams | {"cwd": "/"} | popen))
 
     def run(self, *arguments: str, **options: Any) -> Result:
         """Run the script to its end."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -61,8 +62,10 @@ OWNER = st.dictionaries(
 
 @st.composite
 def seasons(draw: st.DrawFn) -> list[Day]:
-    """Some weeks of a season that obeys TEMPO's rules: red from November to March, Monday to Friday, at most five
-    in a row; white never on a Sunday."""
+    """Some days of a season that obeys TEMPO's rules.
+
+    Red from November to March, Monday to Friday, at most five in a row; white never on a Sunday.
+    """
     first = date(2026, 9, 1) + timedelta(days=draw(st.integers(0, 340)))
     days: list[Day] = []
     for number in range(draw(st.integers(2, 12))):
@@ -157,7 +160,7 @@ def assert_gx_is_right(
 def test_every_evening_of_a_season_ends_well_or_says_so(years: House, season: list[Day]) -> None:
     assert years.gx
     years.gx.values = dict(gx.BLUE_EVENING)
-    for day, tomorrow in zip(season, season[1:], strict=False):
+    for day, tomorrow in pairwise(season):
         for run, at, period in ((day.at_20_05, time(20, 5), "HP"), (day.at_22_02, time(22, 2), "HC")):
             if run.made:
                 evening_run(years, day, tomorrow, run, at, period)

@@ -1,0 +1,466 @@
+"""secret.py (SPEC.md, section 8, and gxcert of section 5): what it may hold, and what is refused, and how."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gx_simulator import SOC
+from house import KEY, SCRIPT, House
+
+import tempo_ess
+
+# The existing tempo-ess file, as FACTS.md gives it.
+EXISTING = f"""\
+# Adresse de l'EcoDevice
+ecodevice = "192.0.2.1"
+use_eco = True
+# Adresse du GX et son VRM Portal ID
+gx = "192.0.2.2"
+gxsn = "123456789abc"
+# Charge de la batterie, en %
+chgbleu = 80
+chgblanc = 90
+chgrouge = 98
+# MinSoc, en %
+minbleu = 30
+minblanc = 30
+minrouge = 25
+prowlkey = "{KEY}"
+"""
+REQUIRED: dict[str, Any] = {"ecodevice": "192.0.2.1", "gx": "192.0.2.2", "gxsn": "123456789abc"}
+HIDDEN = "hunter2secret"
+SECRETS = ["prowlkey", "gxpassword", "ecopassword"]
+
+
+@pytest.fixture(scope="module")
+def closed_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One house for all the runs that must contact nobody: none of them can disturb it for the next."""
+    built = House(tmp_path_factory.mktemp("closed"))
+    built.watch()
+    yield built
+    built.close()
+
+
+def refusal(house: House, *arguments: str, **options: Any) -> str:
+    """What a run says that must end with exit 2 and contact nobody."""
+    result = house.run(*arguments, **options)
+    assert result.code == 2, result.text
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert house.monitor
+    assert not [one for one in house.monitor.seen() if one.topic[:2] in ("R/", "W/")]
+    assert "tempo_ess" not in "".join(house.broker.lines)
+    assert house.eco.requests == []
+    assert house.internet.connects == []
+    return result.err
+
+
+def lines(names: dict[str, Any]) -> str:
+    """The text of a secret.py that holds these names."""
+    return "".join(f"{name} = {value!r}\n" for name, value in names.items())
+
+
+def problems(folder: Path, **changes: Any) -> list[str]:
+    """Every problem of a secret.py that is right but for these changes; a name set to ... is left out."""
+    path = folder / "secret.py"
+    path.write_text(lines({name: value for name, value in (REQUIRED | changes).items() if value is not ...}))
+    return tempo_ess.examine(path)[1]
+
+
+# ---- What is accepted ----------------------------------------------------------------------------
+
+
+def test_existing_file_is_understood_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "secret.py"
+    path.write_text(EXISTING)
+    config, wrong, hints = tempo_ess.examine(path)
+    assert (wrong, hints) == ([], [])
+    assert config == tempo_ess.Config(
+        ecodevice="192.0.2.1", gx="192.0.2.2", gxsn="123456789abc", gxport=1883, chgrouge=98, prowlkey=KEY
+    )
+
+
+def test_existing_file_charges_to_its_98_percent(house: House) -> None:
+    text = EXISTING.replace("192.0.2.1", house.eco.address).replace("192.0.2.2", "127.0.0.1")
+    house.secret(text.replace('"123456789abc"', '"c0619ab12345"') + f"gxport = {house.broker.port}\n")
+    house.meter("BLEU", "ROUGE", "HP")
+    result = house.run("--tomorrow", "rouge")
+    assert (result.code, result.err) == (0, "")
+    assert house.writes() == [(SOC, '{"value":98}')]
+    assert [push["apikey"] for push in house.internet.pushes] == [KEY]
+
+
+def test_misspelt_prowkey_is_a_warning_and_no_push(house: House) -> None:
+    house.secret(prowlkey=None, prowkey=KEY)
+    house.meter("BLEU", "ROUGE", "HP")
+    result = house.run("--quiet")
+    assert (result.code, result.out) == (0, "")
+    assert "prowkey inconnu : vouliez-vous dire prowlkey ?" in result.err
+    assert KEY not in result.text
+    assert house.internet.connects == []
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    {
+        "use_eco": True,
+        "use_api": True,
+        "chgbleu": 80,
+        "chgblanc": 90,
+        "chgrouge": 100,
+        "minbleu": 30,
+        "minblanc": 30,
+        "minrouge": 25,
+        "blbleu": True,
+        "blblanc": True,
+        "blrouge": False,
+        "prowlkey": "",
+        "ecouser": "",
+        "ecopassword": "",
+        "ecoinput": 1,
+        "gxport": 1883,
+        "gxtls": False,
+        "gxpassword": "",
+        "relais_debut": "06:00",
+        "relais_fin": "22:00",
+    }.items(),
+)
+def test_default(tmp_path: Path, name: str, default: object) -> None:
+    assert problems(tmp_path) == []
+    assert getattr(tempo_ess.load_config(tmp_path / "secret.py"), name) == default
+
+
+def test_relay_is_closed_on_white_and_red_days_by_default() -> None:
+    assert list(tempo_ess.Config().relais_couleurs) == ["BLANC", "ROUGE"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_eco": False, "ecodevice": ...},
+        {"use_api": False},
+        {"ecodevice": "eco.lan"},
+        {"ecodevice": "192.0.2.1:8080"},
+        {"gx": "venus.local"},
+        {"gx": "fe80::1"},
+        {"gxport": 1},
+        {"gxport": 65535},
+        {"ecoinput": 2},
+        {"relais": 1},
+        {"relais": 2, "relais_couleurs": ["ROUGE"], "relais_debut": "00:00", "relais_fin": "23:59"},
+        {"ecouser": "moi", "ecopassword": 'à "b" c'},
+        {"gxcert": "nowhere.crt", "gxtls": False},
+        {"prowlkey": ""},
+    ],
+    ids=str,
+)
+def test_accepted(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert problems(tmp_path, **changes) == []
+
+
+@pytest.mark.parametrize("couleur", ["bleu", "blanc", "rouge"])
+@pytest.mark.parametrize(
+    ("low", "high", "right"),
+    [
+        (10, 10, True),
+        (10, 100, True),
+        (100, 100, True),
+        (30, 30, True),
+        (9, 90, False),
+        (0, 90, False),
+        (-10, 90, False),
+        (30, 101, False),
+        (31, 30, False),
+        (101, 101, False),
+        (9, 9, False),
+    ],
+)
+def test_range_of_minsoc_and_charge(tmp_path: Path, couleur: str, low: int, high: int, right: bool) -> None:
+    found = problems(tmp_path, **{f"min{couleur}": low, f"chg{couleur}": high})
+    assert len(found) == (0 if right else 1)
+    shown = f"min{couleur} = {low}", f"chg{couleur} = {high}"
+    assert all(one in problem for one in shown for problem in found)
+
+
+def test_text_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "secret.py"
+    path.write_bytes(b"\xef\xbb\xbf" + f"# réglé le soir\n{lines(REQUIRED)}".replace("\n", "\r\n").encode())
+    assert tempo_ess.load_config(path).gxsn == "123456789abc"
+
+
+def test_upper_case_serial_is_sent_in_lower_case(house: House) -> None:
+    house.secret(gxsn="C0619AB12345")
+    house.meter("BLEU", "ROUGE", "HP")
+    assert house.run("--no-notify").code == 0
+    assert house.monitor
+    assert {one.topic.split("/")[1] for one in house.monitor.seen()} == {"c0619ab12345"}
+    assert house.writes() == [(SOC, '{"value":100}')]
+
+
+# ---- What is refused -----------------------------------------------------------------------------
+
+TEXTS = ["ecodevice", "gx", "gxsn", "ecouser", "gxcert", "relais_debut", "relais_fin"]
+BOOLS = ["use_eco", "use_api", "gxtls", "blbleu", "blblanc", "blrouge"]
+PERCENTS = ["chgbleu", "chgblanc", "chgrouge", "minbleu", "minblanc", "minrouge"]
+WRONG_TYPES: dict[str, list[Any]] = {
+    **{name: [12, True, ["x"], b"x"] for name in TEXTS},
+    **{name: [1, 0, "True", None] for name in BOOLS},
+    **{name: ["50", 50.0, True, None] for name in PERCENTS},
+    **{name: ["1", 1.0, True, [1]] for name in ("ecoinput", "relais", "gxport")},
+    "relais_couleurs": ["ROUGE", 3, [3], None],
+}
+WRONG_VALUES: dict[str, list[Any]] = {
+    "ecodevice": ["http://192.0.2.1", "192.0.2.1/api", "a b", "192.0.2.1:", ":80"],
+    "gx": ["mqtt://192.0.2.2", "192.0.2.2:1883", "a b", "192.0.2.2\n"],
+    "gxsn": ["123", "123456789abg", "123456789abcd", " 123456789abc", "12:34:56:78:9a:bc", "123456789abc\n"],
+    "gxport": [-1, 65536],
+    "ecoinput": [0, 3],
+    "relais": [-1, 3],
+    "relais_couleurs": [["VERT"], ["BLANC", ""]],
+    "relais_debut": ["6:00", "24:00", "06h00", "06:60", "0600", "", "22:00"],
+    "relais_fin": ["22", "22:00:00", "06:00", "05:59"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for table in (WRONG_TYPES, WRONG_VALUES) for name, values in table.items() for value in values],
+    ids=lambda part: part if isinstance(part, str) else repr(part),
+)
+def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: object) -> None:
+    found = problems(tmp_path, **{name: value})
+    assert len(found) == 1, found
+    assert name in found[0]
+    assert str(value).rstrip("\n") in found[0]
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("value", [..., ""], ids=["absent", "empty"])
+def test_what_must_be_there(tmp_path: Path, name: str, value: object) -> None:
+    (found,) = problems(tmp_path, **{name: value})
+    assert f"{name} manque" in found
+
+
+def test_at_least_one_source(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, use_eco=False, use_api=False)
+    assert "use_eco" in found
+    assert "use_api" in found
+
+
+@pytest.mark.parametrize("arguments", [(), ("--quiet",), ("--verbose",), ("--dry-run",)], ids=str)
+def test_all_problems_at_once_and_nobody_contacted(closed_house: House, arguments: tuple[str, ...]) -> None:
+    wrong = {name: values[0] for name, values in (WRONG_TYPES | WRONG_VALUES).items()}
+    closed_house.secret(lines(wrong | {name: [HIDDEN] for name in SECRETS}))
+    said = refusal(closed_house, *arguments)
+    assert [name for name in tempo_ess.Config._fields if f"{name} = " not in said] == []
+    assert HIDDEN not in said
+
+
+def test_a_wrong_type_does_not_hide_its_neighbours_range(tmp_path: Path) -> None:
+    found = problems(tmp_path, minbleu="30", chgbleu=200, minrouge=5, chgrouge=100.0)
+    assert [name for name in ("minbleu", "chgbleu", "minrouge", "chgrouge") if name not in "".join(found)] == []
+    assert "200" in "".join(found)
+
+
+# ---- Keys and passwords stay hidden --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize(
+    "text",
+    {
+        "list": "{name} = ['{hidden}']",
+        "bytes": "{name} = b'{hidden}'",
+        "dict": "{name} = {{'{hidden}': '{hidden}'}}",
+        "quotes forgotten": "{name} = {hidden}",
+        "quotes forgotten around digits": "{name} = 12{hidden}",
+        "quote not closed": "{name} = '{hidden}",
+        "two quotes": "{name} = '{hidden}' 'x",
+        "invalid escape": r"{name} = 'x\d{hidden}'",
+        "wrong sum": "{name} = '{hidden}' + 1",
+        "wrong conversion": "{name} = int('{hidden}')",
+        "exit with a text": "raise SystemExit('{hidden}')",
+        "error in a function": "def key():\n    raise ValueError('{hidden}')\n{name} = key()",
+        "misspelt": "{name}s = '{hidden}'",
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_secret_is_never_shown(closed_house: House, name: str, text: tuple[str, str]) -> None:
+    closed_house.secret(text[1].format(name=name, hidden=HIDDEN) + "\n")
+    # Before Python 3.12 an invalid escape warns only when asked to.
+    assert HIDDEN not in refusal(closed_house, "--verbose", env={"PYTHONWARNINGS": "always"})
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secret_of_a_wrong_type_is_named_and_masked(closed_house: House, name: str) -> None:
+    closed_house.secret(lines(REQUIRED | {name: 314159265358979}))
+    said = refusal(closed_house)
+    assert name in said
+    assert "314159" not in said
+
+
+# ---- Typos, and names that are none of our business ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    {
+        "prowkey": "prowlkey",
+        "Prowlkey": "prowlkey",
+        "GXSN": "gxsn",
+        "eco_device": "ecodevice",
+        "chgrouges": "chgrouge",
+        "minblan": "minblanc",
+        "gx_password": "gxpassword",
+        "use_echo": "use_eco",
+        "relais_debuts": "relais_debut",
+    }.items(),
+)
+def test_typo_hint(tmp_path: Path, typo: str, meant: str) -> None:
+    assert problems(tmp_path, **{typo: HIDDEN}) == []
+    (hint,) = tempo_ess.examine(tmp_path / "secret.py")[2]
+    assert f"{typo} inconnu : vouliez-vous dire {meant} ?" in hint
+    assert HIDDEN not in hint
+
+
+def test_modules_functions_and_other_names_are_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "secret.py"
+    path.write_text(
+        "import os, socket as gxtsl\n"
+        "from pathlib import Path as gxcerts\n"
+        "def prowlkeys(): return 'x'\n"
+        "class Relais: pass\n"
+        "_gxs, nom, commentaire, total = 1, 'maison', 'rien', [n for n in range(3)]\n" + lines(REQUIRED)
+    )
+    assert tempo_ess.examine(path)[1:] == ([], [])
+
+
+# ---- The file itself -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("gx = '192.0.2.2\n", 1),
+        ("gx = '192.0.2.2'\n\ngxsn == = 'x'\n", 3),
+        ("gx = '192.0.2.2'\nchgbleu = 80 %\n", 2),
+        ("gx = (\n", 1),
+        ("gx = '192.0.2.2'\n  gxsn = 'x'\n", 2),
+        ("\n\nprowlkey = abcdef\n", 3),
+        ("gx = 'x'\nchgbleu = 1 / 0\n", 2),
+    ],
+)
+def test_python_error_gives_file_and_line_and_not_the_line(closed_house: House, text: str, line: int) -> None:
+    path = closed_house.secret(text)
+    said = refusal(closed_house)
+    assert str(path) in said
+    assert re.search(rf"\b{line}\b", said.replace(str(path), ""))
+    assert len(said.splitlines()) == 1
+    assert text.splitlines()[line - 1].strip() not in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"gx = 'x'\0\n", "gx = 'x'\n".encode("utf-16"), b"# coding: nowhere\n", b"\x7fELF\x02\x01"],
+    ids=["NUL", "UTF-16", "unknown coding", "a program"],
+)
+def test_what_is_no_text_gets_a_sentence_without_a_made_up_line(closed_house: House, content: bytes) -> None:
+    path = closed_house.secret(content)
+    said = refusal(closed_house)
+    assert str(path) in said
+    assert not re.search(r"None|ligne 0", said)
+
+
+def test_absent_file_says_to_copy_the_example(closed_house: House) -> None:
+    assert "secret.py.example" in refusal(closed_house, "--config", str(closed_house.folder / "nowhere.py"))
+
+
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "below a file"])
+def test_what_is_no_file_is_refused(closed_house: House, kind: str) -> None:
+    path = {
+        "directory": closed_house.folder,
+        "FIFO": closed_house.folder / "fifo",
+        "device": Path("/dev/null"),
+        "below a file": closed_house.secret() / "secret.py",
+    }[kind]
+    if kind == "FIFO":
+        os.mkfifo(path)
+    assert str(path) in refusal(closed_house, "--config", str(path))
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o646, 0o666, 0o777], ids=oct)
+def test_world_writable_is_refused_and_not_executed(closed_house: House, mode: int) -> None:
+    proof = closed_house.folder / "executed"
+    path = closed_house.secret(f"open({str(proof)!r}, 'w')\n", mode=mode)
+    assert str(path) in refusal(closed_house)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o644, 0o660], ids=oct)
+def test_other_permissions_are_the_owners_business(tmp_path: Path, mode: int) -> None:
+    assert problems(tmp_path) == []
+    (tmp_path / "secret.py").chmod(mode)
+    assert tempo_ess.load_config(tmp_path / "secret.py").gx == "192.0.2.2"
+
+
+def test_file_of_another_user_is_refused_and_not_executed(
+    closed_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proof = tmp_path / "executed"
+    path = tmp_path / "secret.py"
+    path.write_text(f"open({str(proof)!r}, 'w')\n")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        assert str(path) in refusal(closed_house, "--config", str(path))
+    else:  # nobody but root can give a file away, so the user is the one who changes
+        user = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+        with pytest.raises(tempo_ess.Failure, match=re.escape(str(path))) as caught:
+            tempo_ess.load_config(path)
+        assert caught.value.code == 2
+    assert not proof.exists()
+
+
+def test_no_bytecode_is_written_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "secret.py").write_text("gx = 5\n")
+    command = [sys.executable, str(SCRIPT), "--config", str(tmp_path / "secret.py")]  # without the harness's -B
+    ended = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["secret.py"]
+
+
+# ---- gxcert --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relative", [True, False], ids=["relative secret.py", "absolute secret.py"])
+@pytest.mark.parametrize("cert", ["gx.crt", "tls/gx.crt", "{folder}/gx.crt"])
+def test_gxcert_is_relative_to_secret_py(
+    closed_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cert: str, relative: bool
+) -> None:
+    home = tmp_path / "home"
+    place = home / cert.format(folder=home)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(closed_house.internet.ca.read_bytes())
+    (home / "secret.py").write_text(lines(REQUIRED | {"gxtls": True, "gxcert": cert.format(folder=home)}))
+    monkeypatch.chdir(tmp_path)
+    config = tempo_ess.load_config(Path("home/secret.py") if relative else home / "secret.py")
+    assert (Path(config.gxcert).resolve(), config.gxport) == (place.resolve(), 8883)
+
+
+@pytest.mark.parametrize(
+    "cert", [None, "", "nowhere.crt", ".", "text.crt", "empty.crt", "/dev/null", "a\0b"], ids=ascii
+)
+def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(closed_house: House, cert: str | None) -> None:
+    (closed_house.folder / "text.crt").write_text("ceci n'est pas un certificat\n")
+    (closed_house.folder / "empty.crt").write_text("")
+    closed_house.secret(gxtls=True, gxcert=cert, gxport=None)
+    said = refusal(closed_house)
+    assert "gxcert" in said
+    assert "openssl s_client -connect 127.0.0.1:8883" in said

@@ -1,0 +1,362 @@
+"""The way to the GX fails in every way, the run is killed anywhere: what it says, and that the next run repairs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from gx_simulator import SOC, GxSimulator
+from house import House, Result, drip, free_port, http, silence
+
+from tempo_ess import LIMITS
+
+AT = "2026-11-22T22:02"  # the HC run on the eve of a red day: three settings to write
+RED = (100, 25.0, 11)  # Schedule SoC, MinSoc, and State as the GX moves what was written
+NOTHING = "rien n'a été écrit"
+PUBLISHED = "publié, non confirmé"
+BUSY = 15  # seconds that a busy machine may need to start Python and to end it, beyond the limits
+
+
+# ---- Peers on the way to the GX ------------------------------------------------------------------
+
+Serve = Callable[[socket.socket, int], None]
+
+
+class Peer:
+    """A TCP server; what it does with a connection is a function, told how many came before."""
+
+    def __init__(self, serve: Serve) -> None:
+        self.serve = serve
+        self.connections = 0
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self.listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection, self.connections - 1), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, earlier: int) -> None:
+        with suppress(OSError), connection:
+            self.serve(connection, earlier)
+
+
+def say(*pieces: bytes) -> Serve:
+    """Each piece answers what the client sent last; then not a word until the client leaves."""
+
+    def serve(connection: socket.socket, _earlier: int) -> None:
+        for piece in pieces:
+            connection.recv(4096)
+            connection.sendall(piece)
+        while connection.recv(4096):
+            pass
+
+    return serve
+
+
+def packets(source: socket.socket) -> Iterator[bytes]:
+    """The MQTT packets of a stream."""
+    with source.makefile("rb") as stream:
+        while head := stream.read(1):
+            size = shift = 0
+            while byte := stream.read(1):
+                head += byte
+                size |= (byte[0] & 127) << shift
+                shift += 7
+                if byte[0] < 128:
+                    break
+            yield head + stream.read(size)
+
+
+def way(broker: int, cut: str, again: bool = False, back: bool = True) -> Serve:
+    """A way to the broker that is cut before the first message, to or from the GX, that matches.
+
+    again: so is each later connection. back: later connections are not closed at once.
+    """
+    was_cut = threading.Event()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            for packet in packets(source):
+                message = packet[0] >> 4 == 3 and packet.decode("latin-1")
+                if message and re.search(cut, message) and (again or not was_cut.is_set()):
+                    was_cut.set()
+                    break
+                sink.sendall(packet)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve(client: socket.socket, _earlier: int) -> None:
+        if back or not was_cut.is_set():
+            with socket.create_connection(("127.0.0.1", broker)) as server:
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                answers = threading.Thread(target=pump, args=(server, client), daemon=True)
+                answers.start()
+                pump(client, server)
+                answers.join()
+
+    return serve
+
+
+# ---- What a run leaves and says ------------------------------------------------------------------
+
+
+@pytest.fixture
+def gx(house: House) -> GxSimulator:
+    """The house's GX, on the eve of a red day."""
+    assert house.gx
+    house.meter("BLEU", "ROUGE", "HC")
+    return house.gx
+
+
+def when(gx: GxSimulator, event: str, action: Callable[[], Any]) -> None:
+    """Do this when the n-th question (R3) or write (W1) has crossed the broker, before the GX answers."""
+    seen: list[Any] = gx.questions if event[0] == "R" else gx.writes
+
+    def hook(_path: str) -> None:
+        if len(seen) == int(event[1:]):
+            action()
+
+    if event[0] == "R":
+        gx.on_question = hook
+    else:
+        gx.on_write = hook
+
+
+def failed(house: House, result: Result, code: int, *words: str) -> None:
+    """The run ended with this code; stderr and the one push say why and what the GX is left with."""
+    assert result.code == code, result.text
+    assert "Traceback" not in result.text
+    (push,) = house.internet.pushes
+    assert (push["event"], push["priority"]) == ("EDF TEMPO", "1")
+    for word in words:
+        assert re.search(word, push["description"]), push
+        assert re.search(word, result.err), result.err
+
+
+def ended_well(house: House, gx: GxSimulator, result: Result) -> None:
+    """Exit 0, the GX right, and the push claims it."""
+    assert result.code == 0, result.text
+    assert gx.profile() == RED
+    (push,) = house.internet.pushes
+    assert push["description"].startswith("Demain ROUGE, prêt")
+
+
+# ---- Out of reach all along ----------------------------------------------------------------------
+
+CONNACK = b"\x20\x02\x00\x00"
+BYTES = bytes(range(255, 0, -7))
+OUT_OF_REACH: dict[str, Callable[[], int]] = {
+    "refused": free_port,
+    "accepted and mute": lambda: Peer(say()).port,
+    "closed at once": lambda: Peer(lambda *_: None).port,
+    "an HTTP answer": lambda: Peer(say(http(400, "<html>Bad Request</html>"))).port,
+    "random bytes": lambda: Peer(say(BYTES)).port,
+    "server unavailable": lambda: Peer(say(b"\x20\x02\x00\x03")).port,
+    "CONNACK, then random bytes": lambda: Peer(say(CONNACK, BYTES)).port,
+    # paho-mqtt 2.1 raises struct.error at the first and KeyError at the second; 2.2 ends the connection.
+    "CONNACK, then a PUBLISH cut short": lambda: Peer(say(CONNACK, b"\x30\x00")).port,
+    "CONNACK, then an unknown SUBACK": lambda: Peer(say(CONNACK, b"\x90\x03\x00\x01\x63")).port,
+}
+
+
+@pytest.mark.usefixtures("gx")
+@pytest.mark.parametrize("peer", OUT_OF_REACH.values(), ids=OUT_OF_REACH)
+def test_a_gx_out_of_reach_is_exit_4_within_the_limit(house: House, peer: Callable[[], int]) -> None:
+    port, scale = peer(), 0.03
+    house.secret(gxport=port)
+    start = time.monotonic()
+    result = house.run(at=AT, scale=scale)
+    assert time.monotonic() - start < scale * sum(LIMITS.values()) + BUSY
+    failed(house, result, 4, f"127.0.0.1:{port}", NOTHING)
+
+
+@pytest.mark.usefixtures("gx")
+def test_a_name_that_does_not_resolve_is_exit_4(house: House) -> None:
+    house.secret(gx="gx.invalid")
+    failed(house, house.run(at=AT, scale=0.03), 4, "gx.invalid", NOTHING)
+
+
+# ---- Lost on the way -----------------------------------------------------------------------------
+
+# Before which message the connection is lost; exit code and words when it never comes back.
+LOST = {
+    "before the first question": ("R/", 4, NOTHING),
+    "before the first answer": ("N/.*/settings", 4, NOTHING),
+    "before the last answer": ("N/.*Life/State", 4, NOTHING),
+    "between read and write": ("W/", 5, PUBLISHED),
+    "between two writes": ("W/.*Life/State", 5, PUBLISHED),
+    "between write and confirmation": ('N/.*/Soc.*"value":100}', 5, PUBLISHED),
+    "between two confirmations": ('N/.*MinimumSoc.*"value":25.0}', 5, f"100 %, confirmé.*25 %, {PUBLISHED}"),
+}
+
+
+@pytest.mark.parametrize("cut", [cut for cut, _, _ in LOST.values()], ids=LOST)
+def test_a_connection_that_comes_back_ends_well(house: House, gx: GxSimulator, cut: str) -> None:
+    peer = Peer(way(house.broker.port, cut))
+    house.secret(gxport=peer.port)
+    ended_well(house, gx, house.run(at=AT, scale=0.1))
+    assert peer.connections == 2
+    house.writes()
+
+
+@pytest.mark.parametrize(("cut", "code", "words"), LOST.values(), ids=LOST)
+def test_a_connection_that_never_comes_back_says_what_the_gx_is_left_with(
+    house: House, gx: GxSimulator, cut: str, code: int, words: str
+) -> None:
+    house.secret(gxport=Peer(way(house.broker.port, cut, back=False)).port)
+    failed(house, house.run(at=AT, scale=0.03), code, words)
+    assert bool(gx.writes) == (code == 5 and cut != "W/")
+    house.writes()
+
+
+def test_a_late_answer_before_the_connection_is_lost_is_no_refusal(house: House, gx: GxSimulator) -> None:
+    """The old value, answered late to the first read, says nothing about the write."""
+    when(gx, "W1", lambda: gx.publish(SOC, payload='{"value":80}'))
+    house.secret(gxport=Peer(way(house.broker.port, 'N/.*/Soc.*"value":100}', back=False)).port)
+    result = house.run(at=AT, scale=0.03)
+    failed(house, result, 5, f"SoC : 80 % -> 100 %, {PUBLISHED}")
+    assert "refus" not in result.text
+
+
+@pytest.mark.parametrize("event", ["R1", "R5", "W1", "W3", "R7"])
+def test_a_broker_restarted_in_mid_run_ends_well(house: House, gx: GxSimulator, event: str) -> None:
+    def restart() -> None:
+        house.broker.stop()
+        house.broker.start()
+
+    when(gx, event, restart)
+    ended_well(house, gx, house.run(at=AT, scale=0.1))
+
+
+def test_a_broker_that_cut_us_once_is_not_taken_for_a_test_broker(test_broker: House) -> None:
+    test_broker.meter("BLEU", "ROUGE", "HC")
+    test_broker.secret(gxport=Peer(way(test_broker.broker.port, "R/")).port)
+    failed(test_broker, test_broker.run(at=AT, scale=0.05), 5, "ses réglages ne répondent pas", NOTHING)
+    assert test_broker.writes() == []
+
+
+# ---- A GX that starts ----------------------------------------------------------------------------
+
+
+def test_a_gx_that_reboots_ends_well(house: House, gx: GxSimulator) -> None:
+    """Refused, then a broker without settings or serial, then all up."""
+    house.broker.stop()
+    gx.up = gx.announce = False
+    when(gx, "R30", lambda: setattr(gx, "up", True))
+    process = house.start(at=AT, scale=0.1)
+    assert process.stdout
+    assert any("refusée" in line for line in process.stdout), "no try was refused"
+    house.broker.start()
+    out, err = process.communicate(timeout=60)
+    ended_well(house, gx, Result(process.returncode, out, err))
+
+
+@pytest.mark.parametrize(("down", "up"), [(None, "R30"), ("W1", "R12")], ids=["before the run", "after a write"])
+def test_a_settings_service_that_restarts_ends_well(house: House, gx: GxSimulator, down: str | None, up: str) -> None:
+    if down:
+        when(gx, down, gx.settings_down)
+    else:
+        gx.settings_down()
+    when(gx, up, lambda: setattr(gx, "up", True))
+    ended_well(house, gx, house.run(at=AT, scale=0.1))
+    house.writes()
+
+
+def test_settings_that_stay_silent_get_nothing_written(house: House, gx: GxSimulator) -> None:
+    gx.settings_down()
+    result = house.run(at=AT, scale=0.04)
+    failed(house, result, 5, "le GX est là mais ses réglages ne répondent pas", NOTHING)
+    assert house.writes() == []
+
+
+# ---- Killed anywhere -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "event", ["EcoDevice", "connect", *(f"R{n}" for n in range(1, 9)), "W1", "W2", "W3", "Prowl"]
+)
+def test_the_next_run_repairs_what_a_killed_one_left(
+    house: House, gx: GxSimulator, event: str, kill: signal.Signals
+) -> None:
+    def strike(answer: bytes = b"") -> bytes:
+        process.send_signal(kill)
+        return answer
+
+    eco, prowl = house.eco.reply, house.internet.prowl
+    if event == "EcoDevice":
+        house.eco.reply = lambda request: strike()
+    elif event == "Prowl":
+        house.internet.prowl = lambda request: strike()
+    elif event == "connect":
+        gx.up = False  # so that the run cannot end before it is killed
+    else:
+        when(gx, event, strike)
+    process = house.start(at=AT)
+    if event == "connect":
+        house.broker.wait_log("connected from .* as tempo_ess-")
+        strike()
+    process.communicate(timeout=30)
+    assert process.returncode not in range(6), "it ended before it was killed"
+
+    house.eco.reply, house.internet.prowl, gx.up = eco, prowl, True
+    result = house.run(at=AT)
+    assert result.code == 0, result.text
+    assert gx.profile() == RED
+    house.writes()  # none of them retained
+
+
+# ---- Bounds --------------------------------------------------------------------------------------
+
+
+def test_the_limits_add_up_to_at_most_five_minutes() -> None:
+    assert sum(LIMITS.values()) <= 300
+
+
+@pytest.mark.parametrize("late", ["the broker cuts", "the settings are silent, then refuse"])
+def test_the_worst_combination_ends_within_the_sum_of_the_limits(house: House, gx: GxSimulator, late: str) -> None:
+    """EcoDevice dripping, both web sources and Prowl mute; the GX lets the run through as late as it can."""
+    house.eco.reply = lambda request: drip(http(200, "{"), b" ", 0.02)
+    house.internet.rte = house.internet.api = house.internet.prowl = lambda request: silence()
+    through = way(house.broker.port, "R/", again=late == "the broker cuts")
+    mute = say()
+    house.secret(use_api=True, gxport=Peer(lambda link, earlier: (mute, through)[earlier > 6](link, earlier)).port)
+    gx.up = False
+    gx.refused.update(dict.fromkeys(gx.values, 99))
+    when(gx, "R60", lambda: setattr(gx, "up", True))
+    scale, start = 0.03, time.monotonic()
+    result = house.run("--today", "rouge", at=AT, scale=scale)
+    spent = time.monotonic() - start
+    assert result.code == (4 if late == "the broker cuts" else 5), result.text
+    assert scale * (LIMITS["EcoDevice"] + LIMITS["connect"] / 2) < spent < scale * sum(LIMITS.values()) + BUSY
+    assert len(house.internet.asked("api.prowlapp.com")) == 1
+
+
+def test_no_two_runs_share_a_client_id(house: House, gx: GxSimulator) -> None:
+    runs = [house.start(at=AT), house.start(at=AT)]
+    for run in runs:
+        run.communicate(timeout=60)
+    assert [run.returncode for run in runs] == [0, 0]
+    assert gx.profile() == RED
+    house.writes()
+    links = [found[1] for line in house.broker.lines if (found := re.search(r" as (tempo_ess\S*) \(p2, c1,", line))]
+    assert len(set(links)) == len(links) == 2
