@@ -84,8 +84,16 @@ class NoAnswer(Failure):
 
 
 # Seconds: the most that each part of a run takes in all, whatever its peers do. Their sum bounds the run.
-LIMITS = {"EcoDevice": 30.0, "RTE": 15.0, "api-couleur-tempo.fr": 15.0, "Prowl": 15.0}
-LIMITS |= {"connect": 120.0, "read": 60.0, "confirm": 20.0, "close": 1.0}  # a GX reboots in about two minutes
+LIMITS = {
+    "EcoDevice": 30.0,
+    "RTE": 15.0,
+    "api-couleur-tempo.fr": 15.0,
+    "connect": 120.0,  # a GX reboots in about two minutes
+    "read": 60.0,
+    "confirm": 20.0,  # two rounds, and two more after a lost connection
+    "close": 1.0,
+    "Prowl": 15.0,
+}
 # Seconds: the pace inside those limits. EcoDevice polls closer than 2 s make it unstable [Domoticz]; a GX delays
 # its answer to a wrong password by up to 6 s; Venus before 3.20 takes up to 1 s for any answer.
 PACE = {"EcoDevice try": 8.0, "EcoDevice pause": 2.0, "connect try": 10.0, "connect pause": 5.0}
@@ -253,7 +261,7 @@ def owners_choice(values: Values) -> str:
 
 
 class Config(NamedTuple):
-    """secret.py, checked. SoC in percent; an empty text or a 0 means "not set"."""
+    """secret.py, checked. SoC in percent; an empty text means "not set", and so does 0 for gxport and relais."""
 
     ecodevice: str = ""
     ecouser: str = ""
@@ -286,11 +294,11 @@ class Config(NamedTuple):
 SECRETS = {"prowlkey", "gxpassword", "ecopassword"}
 TYPES = {str: "un texte entre guillemets", bool: "True ou False", int: "un nombre entier, sans guillemets"}
 # What a value must look like beyond its type, and the words that ask for it.
-HOST = r"[A-Za-z0-9._-]+"
+HOST = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?"
 IPV6 = r"[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}(%\w+)?"
 HOUR = "([01][0-9]|2[0-3]):[0-5][0-9]"
 FORMS: dict[str, tuple[str | range, str]] = {
-    "ecodevice": (HOST + "(:[0-9]{1,5})?", "un nom ou une adresse, avec :port si besoin, sans http://"),
+    "ecodevice": (HOST + "(:[1-6]?[0-9]{1,4})?", "un nom ou une adresse, avec :port si besoin, sans http://"),
     "ecoinput": (range(1, 3), "1 ou 2"),
     "gx": (f"{HOST}|{IPV6}", "un nom ou une adresse, sans http:// ni port (il se met dans gxport)"),
     "gxsn": ("[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
@@ -484,7 +492,7 @@ def outcome(setting: Setting, target: int, before: Values, after: Values, writte
     elif setting is BATTERY_LIFE and not wrote and owners_choice(after):
         fate, step = Fate.OWNERS, held
     elif agrees(setting, last, target):
-        fate, step = (Fate.KEPT, held) if agrees(setting, before.get(setting), target) else (Fate.CONFIRMED, step)
+        fate, step = (Fate.CONFIRMED, step) if wrote else (Fate.KEPT, held)
     else:
         fate = Fate.REFUSED if wrote else Fate.PENDING
     stays = f", reste à {held}" if fate is Fate.REFUSED else ""
@@ -515,7 +523,8 @@ def change_notice(tempo: Tempo, config: Config, outcomes: Iterable[Outcome]) -> 
     names = {SOC: "charge"}
     told = ", ".join(f"{names.get(one.setting, one.setting.label)} {one.setting.text(one.target)}" for one in held)
     sure = Fate.PUBLISHED if unsure else "confirmés" if len(held) > 1 else "confirmé"
-    return f"Demain {tempo.demain}{'' if unsure else ', prêt'} : {told} ({sure})"
+    left = f" ; BatteryLife {Fate.OWNERS}" if any(one.fate is Fate.OWNERS for one in ours) else ""
+    return f"Demain {tempo.demain}{'' if unsure else ', prêt'} : {told} ({sure}){left}"
 
 
 # ---- Colours -------------------------------------------------------------------------------------
@@ -568,7 +577,7 @@ def parse_ecodevice(answer: Mapping[str, object], ecoinput: int) -> Tempo:
     ptec, demain = (str(answer.get(f"T{ecoinput}_{field}")) for field in ("PTEC", "DEMAIN"))
     if ptec in CONTRATS:
         contract = f"le compteur n'est pas en TEMPO, son contrat est {CONTRATS[ptec]} (PTEC {ptec})"
-        raise Failure(Exit.COLOUR, f"{contract} : voyez EDF, ou ecoinput dans secret.py")
+        raise Failure(Exit.COLOUR, f"{contract} : vérifiez l'abonnement, ou ecoinput dans secret.py ; {left_with([])}")
     if ptec[:2] not in set(Periode) or ptec[2:] not in PTEC:
         raise NoAnswer(Exit.COLOUR, f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
     return Tempo(PTEC[ptec[2:]], DEMAIN.get(demain), Periode(ptec[:2]))
@@ -685,7 +694,7 @@ def answer_in(payload: bytes, kind: type) -> Value | None:
         return None
     if kind is str:
         return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and -1e9 < value < 1e9 else None
+    return value if type(value) in (int, float) and -1e300 < value < 1e300 else None
 
 
 class Gx:
@@ -766,11 +775,10 @@ class Gx:
         log.debug("MQTT <- %s %s", known, shown(message.payload.decode(errors="replace")))
         kind, serial, path = [*topic.split("/", 2), "", ""][:3]
         self.alive |= kind == "N" and serial == self.serial
-        if path == "system/0/Serial" and message.payload:
+        if path == "system/0/Serial":
             self.serials.add(serial)
-        setting = self.topics.get(topic)
-        value = answer_in(bytes(message.payload), setting.type) if setting and not message.retain else None
-        if setting and value is not None:
+        setting = None if message.retain else self.topics.get(topic)
+        if setting and (value := answer_in(bytes(message.payload), setting.type)) is not None:
             self.values[setting] = value
             self.before.setdefault(setting, value)
 
@@ -816,23 +824,26 @@ class Gx:
         return self.alive or bool(self.trouble and not self.serials)
 
     def read(self, needed: Collection[Setting], optional: Collection[Setting]) -> None:
-        """Ask for these settings: 5 s when nothing says that a GX is there, else up to what is left of 60 s."""
+        """Ask for these settings: 5 s, or what is left of 60 s when a GX is there or may be on its way up.
+
+        What is optional is asked for as long, and waited for 1 s more. ConnectionError when the connection is lost.
+        """
         self.values.clear()
         self.topics = {f"N/{self.serial}/{setting.path}": setting for setting in (*optional, *needed)}
         self.client.subscribe([(topic, 0) for topic in (*self.topics, "N/+/system/0/Serial")])
 
-        def missing() -> list[Setting]:
-            return [setting for setting in needed if setting not in self.values]
+        def missing(wanted: Collection[Setting]) -> list[Setting]:
+            return [setting for setting in wanted if setting not in self.values]
+
+        def unanswered() -> list[Setting]:
+            return missing(needed) and missing([*optional, *needed])
 
         with self._phase("read") as deadline:
-            for setting in optional:
-                self._publish("R", setting)
-            self._ask(missing, min(deadline, time.monotonic() + PACE["answer"]))
+            self._ask(unanswered, min(deadline, time.monotonic() + PACE["answer"]))
             if self.starting:
-                self._ask(missing, deadline)
+                self._ask(unanswered, deadline)
             if self.values:
-                late = min(deadline, time.monotonic() + PACE["read only"])
-                self._wait(lambda: self.values.keys() >= {*optional}, late)
+                self._ask(lambda: missing(optional), min(deadline, time.monotonic() + PACE["read only"]))
 
     def write(self, settings: Mapping[Setting, int]) -> None:
         """W/ for these settings: QoS 0 and not retained, since FlashMQ runs any other a second time later."""
@@ -857,16 +868,21 @@ class Gx:
         return Failure(Exit.UNCONFIRMED if self.written else Exit.GX, text)
 
 
-def settle(gx: Gx, target: Mapping[Setting, int], optional: Collection[Setting], dry_run: bool, confirm: bool) -> None:
-    """Read, compare, write, confirm; a lost connection starts again at Read."""
+def settle(
+    gx: Gx, target: Mapping[Setting, int], optional: Collection[Setting], *, dry_run: bool, blindly: bool
+) -> None:
+    """Read, compare, write, confirm; blindly: write, and no more. A lost connection starts again at Read.
+
+    Failure when the GX is out of reach or nothing answers; else gx says what was read and written.
+    """
     while True:
         try:
             gx.connect()
-            if not confirm and not dry_run:
+            if blindly and not dry_run:
                 return gx.write(target)
             gx.read(target, optional)
             if not gx.values.keys() & target.keys():
-                return nobody(gx, target, dry_run)
+                return settle_unanswered(gx, target, dry_run)
             return None if dry_run else gx.apply(changes(target, gx.values))
         except ConnectionError as error:
             gx.trouble = why(error)
@@ -876,8 +892,8 @@ def settle(gx: Gx, target: Mapping[Setting, int], optional: Collection[Setting],
                     del gx.values[setting]
 
 
-def nobody(gx: Gx, target: Mapping[Setting, int], dry_run: bool) -> None:
-    """No setting answered: a GX that is not up yet, another GX, or a test broker."""
+def settle_unanswered(gx: Gx, target: Mapping[Setting, int], dry_run: bool) -> None:
+    """No setting answered: Failure for a GX that is not up, another GX and, after the writes, a test broker."""
     if gx.starting:
         raise Failure(Exit.UNCONFIRMED, "le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
     if gx.serials:
@@ -924,7 +940,8 @@ DURATION = Setting(SCHEDULE + "Duration", "Schedule 1 Duration", lambda v: f"{v 
 ALLOW_DISCHARGE = Setting(SCHEDULE + "AllowDischarge", "Schedule 1 Discharge", named({0: "PV", 1: "PV & Battery"}))
 DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", named({0: "Off"}))
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau horaire", shown, str)
-FUNCTIONS = [Setting(f"settings/0/Settings/Relay/{n}Function", "relais", named({2: "Manual"})) for n in ("", "1/")]
+MANUAL = named({2: "Manual"})
+FUNCTIONS = [Setting(f"settings/0/Settings/Relay/{n}Function", "fonction relais", MANUAL) for n in ("", "1/")]
 CHECKS: list[tuple[Setting, Callable[[Any], bool], str]] = [  # what is right, and where to put it right
     (HUB4_MODE, lambda v: v != EXTERNAL_CONTROL, f"BatteryLife n'est pas réglé : {ESS} > Mode"),
     (BATTERY_LIFE, lambda v: v != 9, f"bloque la charge programmée : {ESS} > Mode"),
@@ -965,16 +982,19 @@ def check_colours(config: Config, now: datetime) -> Iterator[Row]:
 def check_gx(config: Config) -> Iterator[Row]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
     manual = f"il faut Manual : Settings > Relay > Function (Relay {config.relais})"
-    relay = [(FUNCTIONS[config.relais - 1], lambda v: v == 2, manual)] if config.relais else []
-    checks = CHECKS + relay
+    checks = CHECKS.copy()
+    if config.relais:
+        checks += [(RELAYS[config.relais - 1], lambda _: True, "")]
+        checks += [(FUNCTIONS[config.relais - 1], lambda v: v == 2, manual)]
+    settings = [setting for setting, _, _ in checks]
     try:
         with Gx(config, patient=False) as gx:
             gx.connect()
-            gx.read([setting for setting, _, _ in checks], ())
-            if not gx.values and gx.serials:
+            gx.read(settings, ())
+            if gx.serials and not gx.alive:
                 gx.serial, gx.left["read"] = min(gx.serials), PACE["answer"]
                 yield ERREUR, "gxsn", f"ce GX annonce {shown(gx.serial)} : à mettre dans secret.py", Exit.UNCONFIRMED
-                gx.read([setting for setting, _, _ in checks], ())
+                gx.read(settings, ())
     except (Failure, ConnectionError) as error:
         return (yield ERREUR, "GX", str(error) if isinstance(error, Failure) else why(error), Exit.GX)
     yield OK, "GX", f"broker joint à {config.gx}:{config.gxport}", Exit.OK
@@ -983,7 +1003,7 @@ def check_gx(config: Config) -> Iterator[Row]:
     for setting, right, advice in checks if gx.values else ():
         value = gx.values.get(setting)
         if value is None:
-            needed = setting in (SOC, MIN_SOC, BATTERY_LIFE)  # without which a run ends with exit 5
+            needed = setting in (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS)  # without which a run ends with exit 5
             yield ERREUR if needed else ATTENTION, setting.label, "non lisible", Exit.UNCONFIRMED
         else:
             text = setting.text(value) if right(value) else f"{setting.text(value)}, {advice}"
@@ -1003,7 +1023,8 @@ def check(path: Path, now: datetime) -> Iterator[Row]:
     yield from ((ERREUR, "secret.py", text, Exit.USAGE) for text in problems)
     yield from ((ATTENTION, "secret.py", text, Exit.OK) for text in hints)
     yield from check_colours(config, now)
-    yield from check_gx(config) if config.gx else ()
+    if config.gx and not any(text.startswith("gxcert") for text in problems):
+        yield from check_gx(config)
     if config.prowlkey:
         trouble = prowl(config.prowlkey, lambda service: service.verify_key())
         text = f"{trouble} : vérifiez prowlkey" if trouble else "clé acceptée"
@@ -1027,53 +1048,50 @@ def print_check(path: Path, now: datetime, quiet: bool) -> Exit:
 # ---- Program -------------------------------------------------------------------------------------
 
 
-FRENCH = {  # for argparse's own words
-    "expected one argument": "il manque une valeur",
-    "not allowed with argument": "ne va pas avec",
-    "invalid choice:": "valeur inconnue",
-    "choose from": "au choix",
-    "ignored explicit argument": "ne prend pas de valeur :",
-}
-
-
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; Failure when it is wrong."""
     shape: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "add_help": False}
     parser = argparse.ArgumentParser("tempo_ess.py", None, __doc__, allow_abbrev=False, exit_on_error=False, **shape)
+    add = parser.add_argument
+    way, volume = parser.add_mutually_exclusive_group().add_argument, parser.add_mutually_exclusive_group().add_argument
+    flag: dict[str, Any] = {"action": "store_true"}
+    couleur: dict[str, Any] = {"metavar": "C", "type": str.upper, "choices": [*map(str, Couleur)]}
+    periode = couleur | {"metavar": "HP|HC", "choices": [*map(str, Periode)]}
     secret = Path(__file__).with_name("secret.py")
-    parser.add_argument("--config", metavar="FICHIER", type=Path, default=secret, help="sinon secret.py près du script")
-    way, volume = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
-    for group, name, words in (
-        (way, "--dry-run", "lit tout, montre ce qui changerait, n'écrit rien"),
-        (way, "--check", "contrôle toute l'installation, n'écrit rien"),
-        (parser, "--no-confirm", "publie sans lire ni confirmer : pour un broker de test"),
-        (parser, "--no-notify", "n'envoie pas de notification"),
-        (volume, "--quiet", "ne dit que les avertissements et les erreurs"),
-        (volume, "--verbose", "dit aussi chaque requête HTTP et chaque message MQTT"),
-    ):
-        group.add_argument(name, action="store_true", help=words)
-    for name, kind, metavar, words in (
-        ("--today", Couleur, "C", "impose la couleur du jour : bleu, blanc ou rouge"),
-        ("--tomorrow", Couleur, "C", "impose la couleur de demain"),
-        ("--period", Periode, "HP|HC", "impose la période"),
-    ):
-        parser.add_argument(name, metavar=metavar, type=str.upper, choices=[*map(str, kind)], help=words)
-    parser.add_argument("--version", action="version", version=f"tempo_ess {__version__}", help="dit la version")
-    parser.add_argument("-h", "--help", action="help", help="dit ceci")
+    add("--config", metavar="FICHIER", type=Path, default=secret, help="sinon secret.py près du script")
+    way("--dry-run", **flag, help="lit tout, montre ce qui changerait, n'écrit rien")
+    way("--check", **flag, help="contrôle toute l'installation, n'écrit rien")
+    add("--today", **couleur, help="impose la couleur du jour : bleu, blanc ou rouge")
+    add("--tomorrow", **couleur, help="impose la couleur de demain")
+    add("--period", **periode, help="impose la période")
+    add("--no-confirm", **flag, help="publie sans lire ni confirmer : pour un broker de test")
+    add("--no-notify", **flag, help="n'envoie pas de notification")
+    volume("--quiet", **flag, help="ne dit que les avertissements et les erreurs")
+    volume("--verbose", **flag, help="dit aussi chaque requête HTTP et chaque message MQTT")
+    add("--version", action="version", version=f"tempo_ess {__version__}", help="dit la version")
+    add("-h", "--help", action="help", help="dit ceci")
     try:
         options, unknown = parser.parse_known_args(argv)
     except argparse.ArgumentError as error:
-        text = str(error.message)
-        for english, french in FRENCH.items():
-            text = text.replace(english, french)
-        raise Failure(Exit.USAGE, f"{error.argument_name} : {text} (voir --help)") from None
+        slip = "valeur absente ou inconnue, ou option qui en exclut une autre (voir --help)"
+        raise Failure(Exit.USAGE, f"{error.argument_name} : {slip}") from None
     if unknown:
         raise Failure(Exit.USAGE, f"option inconnue : {unknown[0]} (voir --help)")
     return options
 
 
-def evening(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str, int]:
-    """The run, in one straight line; the text and priority of its push. Failure unless the GX is as wanted."""
+def verdict(outcomes: Iterable[Outcome], options: argparse.Namespace) -> str:
+    """What keeps the run from exit 0 among what became of the settings; empty when nothing does."""
+    fine = {Fate.PENDING} if options.dry_run else {Fate.PUBLISHED} if options.no_confirm else set()
+    stuck = [one for one in outcomes if one.fate not in {Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS, *fine}]
+    mute = ", ".join(one.setting.label for one in stuck if one.fate is Fate.MUTE)
+    rest = ", ".join(one.setting.label for one in stuck if one.fate is not Fate.MUTE)
+    told = (mute and f"le GX ne répond pas pour {mute}", rest and f"le GX ne confirme pas {rest}")
+    return " ; ".join(filter(None, told))
+
+
+def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str, int]:
+    """The evening, in one straight line; text and priority of its push. Failure unless the GX is as wanted."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
     tempo = read_tempo(imposed, config, now)
     target = target_settings(tempo, config, now)
@@ -1081,36 +1099,33 @@ def evening(options: argparse.Namespace, config: Config, now: datetime) -> tuple
     gx, failure = Gx(config), None
     try:
         with gx:
-            settle(gx, target, optional, options.dry_run, not options.no_confirm)
+            settle(gx, target, optional, dry_run=options.dry_run, blindly=options.no_confirm)
     except Failure as error:
         failure = error
     outcomes = [outcome(setting, value, gx.before, gx.values, gx.written) for setting, value in target.items()]
     for one in outcomes:
         log.info(one.line)
     if BATTERY_LIFE in target and owners_choice(gx.values):
-        log.warning("%s : BatteryLife est laissé tel quel", owners_choice(gx.values))
-    day = gx.values.get(DAY, 0)
-    idle = "Schedule 1 inactif : pas de recharge programmée" if isinstance(day, int | float) and day < 0 else ""
-    if idle:
-        log.info(idle)
-    fine = {Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS}
-    fine |= {Fate.PENDING} if options.dry_run else {Fate.PUBLISHED} if options.no_confirm else set()
-    stuck = [one.setting.label for one in outcomes if one.fate not in fine]
-    if not failure and stuck and (gx.values or not options.dry_run):
-        failure = Failure(Exit.UNCONFIRMED, f"le GX ne confirme pas {', '.join(stuck)}")
-    notice = change_notice(tempo, config, outcomes)
+        log.warning("%s : BatteryLife est %s", owners_choice(gx.values), Fate.OWNERS)
+    inactive = "Schedule 1 inactif : pas de recharge programmée" if float(gx.values.get(DAY, 0)) < 0 else ""
+    if inactive:
+        log.info(inactive)
+    if not failure and (gx.values or not options.dry_run) and (trouble := verdict(outcomes, options)):
+        failure = Failure(Exit.UNCONFIRMED, trouble)
     if failure:
         eve = f"demain {tempo.demain} : " if tempo.demain not in (None, tempo.aujourdhui) else ""
-        raise Failure(failure.code, f"{eve}{failure} ; {left_with(outcomes)}")
-    return (f"{notice}. {idle}" if notice and idle else notice), int(tempo.demain is Couleur.ROUGE)
+        told = filter(None, (str(failure), left_with(outcomes), inactive))
+        raise Failure(failure.code, eve + " ; ".join(told))
+    notice = change_notice(tempo, config, outcomes)
+    return f"{notice}. {inactive}" if notice and inactive else notice, int(tempo.demain is Couleur.ROUGE)
 
 
-def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
-    """The evening and its push, whatever its end."""
+def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> None:
+    """The run and its push, whatever its end."""
     if options.dry_run or options.no_notify:
         config = config._replace(prowlkey="")
     try:
-        text, priority = evening(options, config, now)
+        text, priority = run(options, config, now)
     except Failure as failure:
         push(config, f"Échec (code {failure.code}) : {failure}", 1)
         raise
@@ -1156,7 +1171,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
         open_output(options.quiet, options.verbose)
         if options.check:
             return print_check(options.config, clock(), options.quiet)
-        run(options, load_config(options.config), clock())
+        run_and_tell(options, load_config(options.config), clock())
         return Exit.OK
     except Failure as failure:
         log.error("%s", failure)

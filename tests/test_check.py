@@ -119,7 +119,8 @@ WRONG: dict[str, tuple[Callable[[House], None], str, str, tuple[str, ...], int]]
     "Keep batteries charged": (holds(gx.STATE, 9), "BatteryLife", "attention", ("Settings",), 0),
     "external control": (holds(gx.HUB4_MODE, 3), "Mode ESS", "attention", ("externe", "Settings"), 0),
     "time zone UTC": (holds(gx.TIME_ZONE, "UTC"), "fuseau horaire", "attention", ("UTC", "Europe/Paris"), 0),
-    "relay not manual": (holds(gx.RELAY_2_FUNCTION, 0), "relais", "attention", ("Manual", "Settings"), 0),
+    "relay not manual": (holds(gx.RELAY_2_FUNCTION, 0), "fonction relais", "attention", ("Manual", "Settings"), 0),
+    "relay silent": (lacks(gx.RELAY_2), "Relais 2", "erreur", ("non lisible",), 5),
     "settings silent": (silent_gx, "réglages du GX", "erreur", (), 5),
     "MinSoc silent": (lacks(gx.MIN_SOC), "MinSoc", "erreur", ("non lisible",), 5),
     "Prowl key refused": (prowl_refuses, "Prowl", "attention", ("401", "prowlkey"), 0),
@@ -134,6 +135,7 @@ def test_a_single_thing_wrong_is_said_where_it_is(
     well.secret()
     result = well.run("--check", at=EVENING, scale=0.3)
     table = rows(result.out)
+    assert ("gxsn" in table) == (subject == "gxsn"), "a right serial is never called wrong"
     found = next(row for name, row in table.items() if name.startswith(subject))
     assert found[0] == level
     for word in words:

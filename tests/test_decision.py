@@ -122,5 +122,5 @@ def test_the_22_h_push_leaves_out_a_charge_that_was_there_and_the_owners_choice(
     target = {SOC: 100, MIN_SOC: 25, BATTERY_LIFE: 10}
     outcomes = [tempo_ess.outcome(one, value, before, after, {MIN_SOC}) for one, value in target.items()]
     assert tempo_ess.change_notice(tempo("BLEU", "ROUGE", "HC"), Config(), outcomes) == (
-        "Demain ROUGE, prêt : MinSoc 25 % (confirmé)"
+        "Demain ROUGE, prêt : MinSoc 25 % (confirmé) ; BatteryLife laissé tel quel"
     )

@@ -122,7 +122,9 @@ def test_external_control_leaves_battery_life_alone_and_sets_the_rest(red_eve: H
     assert simulated(red_eve).profile() == (100, 25.0, 2)
     assert "Hub4Mode 3" in result.err
     [push] = red_eve.internet.pushes
-    assert push["description"] == "Demain ROUGE, prêt : charge 100 %, MinSoc 25 % (confirmés)"
+    assert push["description"] == (
+        "Demain ROUGE, prêt : charge 100 %, MinSoc 25 % (confirmés) ; BatteryLife laissé tel quel"
+    )
 
 
 def test_a_minsoc_of_30_0_is_30(house: House) -> None:
@@ -326,6 +328,40 @@ def test_a_relay_that_does_not_move_is_named(house: House) -> None:
 def test_the_relay_is_never_touched_unless_asked(red_eve: House) -> None:
     assert red_eve.run(at="2026-11-23T12:00").code == 0
     assert not [one for one in red_eve.watch().seen() if "Relay" in one.topic]
+
+
+def test_external_control_is_seen_on_a_gx_whose_settings_come_late(red_eve: House) -> None:
+    """The first questions, Hub4Mode's and Day's among them, are lost on a GX that is starting up."""
+    device = simulated(red_eve)
+    device.values |= {gx.HUB4_MODE: 3, gx.DAY: -7}
+    device.up = False
+
+    def wake(_path: str) -> None:
+        device.up = len(device.questions) > 12
+
+    device.on_question = wake
+    result = red_eve.run(scale=0.3)
+    assert result.code == 0
+    assert device.profile() == (100, 25.0, 2)
+    assert "Hub4Mode 3" in result.err
+    assert "Schedule 1 inactif" in result.out
+
+
+def test_a_leaving_gx_of_another_serial_is_no_test_broker(red_eve: House) -> None:
+    """It clears its Serial with an empty payload: an N/ message all the same."""
+    neighbour = "aaaaaaaaaaaa"
+    device = simulated(red_eve)
+
+    def leave(_path: str) -> None:
+        device.client.publish(f"N/{neighbour}/system/0/Serial", "")
+
+    device.on_question = leave
+    device.client.publish(f"N/{gx.SN}/system/0/Serial", "", retain=True).wait_for_publish(5)
+    device.mute = set(device.values)
+    result = red_eve.run(scale=0.1)
+    assert result.code == 5
+    assert neighbour in result.err
+    assert red_eve.writes() == []
 
 
 def test_two_gx_on_one_broker_do_not_disturb_each_other(tmp_path: Path) -> None:
