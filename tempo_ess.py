@@ -1058,7 +1058,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     couleur: dict[str, Any] = {"metavar": "C", "type": str.upper, "choices": [*map(str, Couleur)]}
     periode = couleur | {"metavar": "HP|HC", "choices": [*map(str, Periode)]}
     secret = Path(__file__).with_name("secret.py")
-    add("--config", metavar="FICHIER", type=Path, default=secret, help="configuration à lire, sinon secret.py près du script")
+    add("--config", metavar="FICHIER", type=Path, default=secret, help="configuration, sinon secret.py près du script")
     way("--dry-run", **flag, help="lit tout, montre ce qui changerait, n'écrit rien")
     way("--check", **flag, help="contrôle toute l'installation, n'écrit rien")
     add("--today", **couleur, help="impose la couleur du jour : bleu, blanc ou rouge")
