@@ -22,8 +22,6 @@ même heure, et une seconde exécution de suite n'écrit rien.
   5      publié mais non confirmé, réglage muet, ou valeur refusée par le GX
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import io
@@ -46,7 +44,7 @@ from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -714,7 +712,7 @@ class Gx:
         self.serials: set[str] = set()  # announced by this broker
         self.alive = False  # an N/<sn>/ message came: a real GX
 
-    def __enter__(self) -> Gx:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
