@@ -56,7 +56,38 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-# ---- HTTP peers ----------------------------------------------------------------------------------
+# ---- TCP and HTTP peers ----------------------------------------------------------------------------------
+
+
+Serve = Callable[[socket.socket, int], None]
+
+
+class Peer:
+    """A TCP server; what it does with a connection is a function, told how many came before."""
+
+    def __init__(self, serve: Serve) -> None:
+        self.serve = serve
+        self.connections = 0
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = int(self.listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        with suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(connection, self.connections - 1), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, earlier: int) -> None:
+        with suppress(OSError), connection:
+            self.serve(connection, earlier)
 
 
 class Request(NamedTuple):
@@ -107,7 +138,7 @@ def endless(head: bytes, block: bytes) -> Iterator[bytes]:
         yield block
 
 
-class HttpPeer:
+class HttpPeer(Peer):
     """A server whose every answer is a function of the request: bytes, or pieces sent one by one."""
 
     def __init__(self, reply: Callable[[Request], Reply], context: ssl.SSLContext | None = None) -> None:
@@ -115,41 +146,26 @@ class HttpPeer:
         self.context = context
         self.requests: list[Request] = []
         self.sent = 0  # bytes that the kernel took, over all answers
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self.listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._answer)
 
     @property
     def address(self) -> str:
         """host:port."""
         return f"127.0.0.1:{self.port}"
 
-    def close(self) -> None:
-        """Stop listening: from now on connections are refused."""
+    def _answer(self, connection: socket.socket, _earlier: int) -> None:
+        if self.context:
+            connection = self.context.wrap_socket(connection, server_side=True)
+        request = self._read(connection)
+        if request is None:
+            return
+        self.requests.append(request)
+        reply = self.reply(request)
+        for piece in [reply] if isinstance(reply, bytes) else reply:
+            connection.sendall(piece)
+            self.sent += len(piece)
         with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            if self.context:
-                connection = self.context.wrap_socket(connection, server_side=True)
-            request = self._read(connection)
-            if request is None:
-                return
-            self.requests.append(request)
-            reply = self.reply(request)
-            for piece in [reply] if isinstance(reply, bytes) else reply:
-                connection.sendall(piece)
-                self.sent += len(piece)
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
+            connection.shutdown(socket.SHUT_WR)
 
     def _read(self, connection: socket.socket) -> Request | None:
         data = b""
@@ -183,13 +199,12 @@ class Internet:
         authority.issue_cert(*self.HOSTS).configure_cert(context)
         self.server = HttpPeer(self._reply, context)
         self.connects: list[str] = []
-        self.proxy = socket.create_server(("127.0.0.1", 0), backlog=64)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.proxy = Peer(self._tunnel)
 
     @property
     def environment(self) -> dict[str, str]:
         """What makes requests go through the proxy and trust its CA."""
-        address = f"http://127.0.0.1:{self.proxy.getsockname()[1]}"
+        address = f"http://127.0.0.1:{self.proxy.port}"
         return {"HTTPS_PROXY": address, "HTTP_PROXY": address, "REQUESTS_CA_BUNDLE": str(self.ca)}
 
     def asked(self, host: str) -> list[Request]:
@@ -215,30 +230,23 @@ class Internet:
     def _reply(self, request: Request) -> Reply:
         return dict(zip(self.HOSTS, (self.rte, self.api, self.prowl), strict=True))[request.host](request)
 
-    def _accept(self) -> None:
-        with suppress(OSError):
+    def _tunnel(self, client: socket.socket, _earlier: int) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = client.recv(4096)
+            if not piece:
+                return
+            head += piece
+        self.connects.append(head.split(b"\r\n", 1)[0].decode("latin-1"))
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", self.server.port)) as server:
+            ends = {client: server, server: client}
             while True:
-                client, _ = self.proxy.accept()
-                threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
-
-    def _tunnel(self, client: socket.socket) -> None:
-        with suppress(OSError), client:
-            head = b""
-            while b"\r\n\r\n" not in head:
-                piece = client.recv(4096)
-                if not piece:
-                    return
-                head += piece
-            self.connects.append(head.split(b"\r\n", 1)[0].decode("latin-1"))
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            with socket.create_connection(("127.0.0.1", self.server.port)) as server:
-                ends = {client: server, server: client}
-                while True:
-                    for end in select.select(list(ends), [], [], 400)[0]:
-                        piece = end.recv(65536)
-                        if not piece:
-                            return
-                        ends[end].sendall(piece)
+                for end in select.select(list(ends), [], [], 400)[0]:
+                    piece = end.recv(65536)
+                    if not piece:
+                        return
+                    ends[end].sendall(piece)
 
 
 def rte_body(days: dict[str, str]) -> str:

@@ -4,5 +4,6 @@ set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
 .venv/bin/ruff check .
+.venv/bin/ruff format --check .
 .venv/bin/mypy
 exec .venv/bin/python -m pytest "$@"

@@ -454,9 +454,7 @@ def test_gxcert_is_relative_to_secret_py(
     assert (Path(config.gxcert).resolve(), config.gxport) == (place.resolve(), 8883)
 
 
-@pytest.mark.parametrize(
-    "cert", [None, "", "nowhere.crt", ".", "text.crt", "empty.crt", "/dev/null"], ids=ascii
-)
+@pytest.mark.parametrize("cert", [None, "", "nowhere.crt", ".", "text.crt", "empty.crt", "/dev/null"], ids=ascii)
 def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(closed_house: House, cert: str | None) -> None:
     (closed_house.folder / "text.crt").write_text("ceci n'est pas un certificat\n")
     (closed_house.folder / "empty.crt").write_text("")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from gx_simulator import SOC, GxSimulator
-from house import House, Result, drip, free_port, http, silence
+from house import House, Peer, Result, Serve, drip, free_port, http, silence
 
 from tempo_ess import LIMITS
 
@@ -25,36 +25,6 @@ BUSY = 15  # seconds that a busy machine may need to start Python and to end it,
 
 
 # ---- Peers on the way to the GX ------------------------------------------------------------------
-
-Serve = Callable[[socket.socket, int], None]
-
-
-class Peer:
-    """A TCP server; what it does with a connection is a function, told how many came before."""
-
-    def __init__(self, serve: Serve) -> None:
-        self.serve = serve
-        self.connections = 0
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = int(self.listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Stop listening."""
-        with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._serve, args=(connection, self.connections - 1), daemon=True).start()
-
-    def _serve(self, connection: socket.socket, earlier: int) -> None:
-        with suppress(OSError), connection:
-            self.serve(connection, earlier)
 
 
 def say(*pieces: bytes) -> Serve:
@@ -292,9 +262,7 @@ def test_settings_that_stay_silent_get_nothing_written(house: House, gx: GxSimul
 
 
 @pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-@pytest.mark.parametrize(
-    "event", ["EcoDevice", "connect", *(f"R{n}" for n in range(1, 9)), "W1", "W2", "W3", "Prowl"]
-)
+@pytest.mark.parametrize("event", ["EcoDevice", "connect", *(f"R{n}" for n in range(1, 9)), "W1", "W2", "W3", "Prowl"])
 def test_the_next_run_repairs_what_a_killed_one_left(
     house: House, gx: GxSimulator, event: str, kill: signal.Signals
 ) -> None:

@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from house import Broker, House, Result
-from test_faults import Peer, failed
+from house import Broker, House, Peer, Result
+from test_faults import failed
 
 AT = "2026-11-22T22:02"
 RED = (100, 25.0, 11)

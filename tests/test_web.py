@@ -188,7 +188,7 @@ def test_a_broken_line_to_a_source_is_left_for_the_next(web: House, host: str, l
     web.internet.api = lambda request: http(200, THREE)
     reply = BROKEN_LINES[line](web, host)
     setattr(web.internet, "rte" if host == RTE else "api", lambda request: reply())
-    for listener in (web.internet.server.listener, web.internet.proxy):
+    for listener in (web.internet.server.listener, web.internet.proxy.listener):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     start = time.monotonic()
     result = web.run(at=HP, scale=0.2)
