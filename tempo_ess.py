@@ -532,32 +532,33 @@ DEMAIN = {"BLEU": Couleur.BLEU, "BLAN": Couleur.BLANC, "ROUG": Couleur.ROUGE}  #
 CONTRATS = {"TH..": "Base", "HC..": "heures creuses", "HP..": "heures creuses", "HN..": "EJP", "PM..": "EJP"}
 
 
-def fetch(url: str, deadline: float, timeout: float, lan: bool = False, auth: AuthBase | None = None) -> dict[str, Any]:
-    """The JSON object at url, no redirect followed; NoAnswer for anything else.
+def http_get(url: str, timeout: float, lan: bool, auth: AuthBase | None) -> tuple[int, bytes]:
+    """Status and body of url, no redirect followed; OSError or ValueError when the peer fails.
 
-    deadline: on the monotonic clock, for all of it. timeout: seconds, for each socket operation.
-    lan: the environment's proxies and netrc do not count.
+    timeout: seconds, for each socket operation. lan: the environment's proxies and netrc do not count.
     """
 
     def disarm(response: requests.Response, **_: object) -> None:
         response.headers.pop("Location", None)  # else requests reads all of a redirect's body, followed or not
         response.raw.headers.pop("Content-Encoding", None)  # what unpacks to nothing would be read without end
 
-    def get() -> tuple[int, bytes]:
-        with requests.Session() as session:
-            session.trust_env, session.headers["Accept-Encoding"] = not lan, "identity"
-            session.hooks["response"].append(disarm)
-            with session.get(url, auth=auth, timeout=timeout, stream=True, allow_redirects=False) as response:
-                body = b""
-                for chunk in response.iter_content(4096) if response.status_code == 200 else ():
-                    body += chunk
-                    if len(body) >= MAX_BODY:
-                        break
-                return response.status_code, body
+    with requests.Session() as session:
+        session.trust_env, session.headers["Accept-Encoding"] = not lan, "identity"
+        session.hooks["response"].append(disarm)
+        with session.get(url, auth=auth, timeout=timeout, stream=True, allow_redirects=False) as response:
+            body = b""
+            for chunk in response.iter_content(4096) if response.status_code == 200 else ():
+                body += chunk
+                if len(body) >= MAX_BODY:
+                    break
+            return response.status_code, body
 
+
+def fetch(url: str, deadline: float, timeout: float, lan: bool = False, auth: AuthBase | None = None) -> dict[str, Any]:
+    """The JSON object at url, got before deadline (monotonic clock); NoAnswer for anything else."""
     log.debug("HTTP GET %s", url)
     try:
-        status, body = bounded(deadline - time.monotonic(), get)
+        status, body = bounded(deadline - time.monotonic(), lambda: http_get(url, timeout, lan, auth))
         log.debug("HTTP %d, %d octets", status, len(body))
         if status == 200:
             return json_object(body)
@@ -635,7 +636,10 @@ def ask_web(source: str, days: Mapping[str, date]) -> tuple[dict[str, Couleur], 
 
 
 def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> Tempo:
-    """The evening's facts: what the owner imposes, else what the EcoDevice says, else the web, else not known."""
+    """The evening's facts: what the owner imposes, else what the EcoDevice says, else the web.
+
+    Failure when nobody knows today's colour, or the meter's contract is another.
+    """
     facts: dict[str, tuple[Any, str]] = {}
     silent: list[str] = []
 
@@ -661,20 +665,20 @@ def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> 
         learn("horloge", {"periode": periode_at(now)})
     if "aujourdhui" not in facts:
         raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(filter(None, silent))}) ; {left_with([])}")
-    demain = facts["demain"][0] if "demain" in facts else None
-    tempo = Tempo(Couleur(facts["aujourdhui"][0]), demain and Couleur(demain), Periode(facts["periode"][0]))
-    told = (f"{LABELS[name]} {facts[name][0]} ({facts[name][1]})" for name in LABELS if name in facts)
-    log.info("TEMPO : %s", ", ".join(told))
-    remark(tempo, facts["periode"][1], now)
+    today, demain, periode = (facts.get(name, (None, ""))[0] for name in Tempo._fields)
+    tempo = Tempo(Couleur(today), demain and Couleur(demain), Periode(periode))
+    tell_tempo(tempo, {name: source for name, (_, source) in facts.items()}, now)
     return tempo
 
 
-def remark(tempo: Tempo, source: str, now: datetime) -> None:
-    """What the owner should know of these colours; source is where the period comes from."""
+def tell_tempo(tempo: Tempo, sources: Mapping[str, str], now: datetime) -> None:
+    """Say the colours, where they come from, and what the owner should know of them."""
+    told = (f"{LABELS[name]} {getattr(tempo, name)} ({sources[name]})" for name in Tempo._fields if name in sources)
+    log.info("TEMPO : %s", ", ".join(told))
     if tempo.demain is None:
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
         log.log(logging.WARNING if costly else logging.INFO, "couleur de demain non annoncée, on garde celle du jour")
-    match source, tempo.periode, periode_at(now):
+    match sources["periode"], tempo.periode, periode_at(now):
         case "EcoDevice", Periode.HP, Periode.HC:
             log.warning("le compteur est encore en HP : déplacez la seconde ligne de crontab après son passage en HC")
         case "imposé", Periode.HC, Periode.HP:
@@ -773,7 +777,7 @@ class Gx:
         log.debug("MQTT <- %s %s", known, shown(message.payload.decode(errors="replace")))
         kind, serial, path = [*topic.split("/", 2), "", ""][:3]
         self.alive |= kind == "N" and serial == self.serial
-        if path == "system/0/Serial":
+        if path == "system/0/Serial" and serial.isalnum():
             self.serials.add(serial)
         setting = None if message.retain else self.topics.get(topic)
         if setting and (value := answer_in(bytes(message.payload), setting.type)) is not None:
