@@ -344,11 +344,11 @@ def run_secret(path: Path) -> dict[str, Any]:
             exec(compile(source, str(path), "exec"), names)
     except SyntaxError as error:
         place = f"{path}, ligne {error.lineno}" if error.lineno else str(path)
-        raise Failure(Exit.USAGE, f"{place} : ce n'est pas du Python correct, en UTF-8") from None
+        raise Failure(Exit.USAGE, f"{place} : mal écrit (guillemets droits ? rien devant le nom ?)") from None
     except (Exception, SystemExit) as error:
         inner = error.__traceback__ and error.__traceback__.tb_next
         place = f"{path}, ligne {inner.tb_lineno}" if inner else str(path)
-        raise Failure(Exit.USAGE, f"{place} : {type(error).__name__} (guillemets oubliés ?)") from None
+        raise Failure(Exit.USAGE, f"{place} : {type(error).__name__} (guillemets oubliés ? True, False ?)") from None
     return names
 
 
@@ -576,7 +576,7 @@ def parse_ecodevice(answer: Mapping[str, object], ecoinput: int) -> Tempo:
     ptec, demain = (str(answer.get(f"T{ecoinput}_{field}")) for field in ("PTEC", "DEMAIN"))
     if ptec in CONTRATS:
         contract = f"le compteur n'est pas en TEMPO, son contrat est {CONTRATS[ptec]} (PTEC {ptec})"
-        raise Failure(Exit.COLOUR, f"{contract} : vérifiez l'abonnement, ou ecoinput dans secret.py ; {left_with([])}")
+        raise Failure(Exit.COLOUR, f"{contract} : vérifiez l'abonnement, ou ecoinput dans secret.py")
     if ptec[:2] not in set(Periode) or ptec[2:] not in PTEC:
         raise NoAnswer(Exit.COLOUR, f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
     return Tempo(PTEC[ptec[2:]], DEMAIN.get(demain), Periode(ptec[:2]))
@@ -631,8 +631,8 @@ def ask_web(source: str, days: Mapping[str, date]) -> tuple[dict[str, Couleur], 
             if couleur := parse(get(address.format(day)), day):
                 known[name] = couleur
     except NoAnswer as failure:
-        return known, f"{source} : {failure}"
-    return known, "" if known.keys() == days.keys() else f"{source} : ne sait pas"
+        return known, str(failure)
+    return known, "" if known.keys() == days.keys() else "ne sait pas"
 
 
 def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> Tempo:
@@ -661,10 +661,12 @@ def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> 
             if unknown:
                 found, reason = ask_web(source, unknown)
                 learn(source, found)
-                silent.append(reason)
+                if reason:
+                    silent.append(f"{source} : {reason}")
+                    log.info("%s", silent[-1])
         learn("horloge", {"periode": periode_at(now)})
     if "aujourdhui" not in facts:
-        raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(filter(None, silent))}) ; {left_with([])}")
+        raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(silent)})")
     today, demain, periode = (facts.get(name, (None, ""))[0] for name in Tempo._fields)
     tempo = Tempo(Couleur(today), demain and Couleur(demain), Periode(periode))
     tell_tempo(tempo, {name: source for name, (_, source) in facts.items()}, now)
@@ -899,7 +901,7 @@ def settle_unanswered(gx: Gx, target: Mapping[Setting, int], dry_run: bool) -> N
     if gx.starting:
         raise Failure(Exit.UNCONFIRMED, "le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
     if gx.serials:
-        seen = ", ".join(map(shown, sorted(gx.serials)))
+        seen = ", ".join(map(shown, sorted(gx.serials)[:4]))
         raise Failure(Exit.UNCONFIRMED, f"gxsn = {gx.serial} n'est pas ce GX, qui annonce {seen} : corrigez secret.py")
     if not dry_run:
         gx.write(target)
@@ -941,7 +943,7 @@ START = Setting(SCHEDULE + "Start", "Schedule 1 Start", lambda v: f"{v // 3600:0
 DURATION = Setting(SCHEDULE + "Duration", "Schedule 1 Duration", lambda v: f"{v / 3600:g} h")
 ALLOW_DISCHARGE = Setting(SCHEDULE + "AllowDischarge", "Schedule 1 Discharge", named({0: "PV", 1: "PV & Battery"}))
 DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", named({0: "Off"}))
-TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau horaire", shown, str)
+TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", shown, str)
 MANUAL = named({2: "Manual"})
 FUNCTIONS = [Setting(f"settings/0/Settings/Relay/{n}Function", "fonction relais", MANUAL) for n in ("", "1/")]
 CHECKS: list[tuple[Setting, Callable[[Any], bool], str]] = [  # what is right, and where to put it right
@@ -966,7 +968,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Row]:
             tempo = ask_ecodevice(config)
         except Failure as failure:
             known = not (isinstance(failure, NoAnswer) and config.use_api)  # an error, so no second one below
-            yield ERREUR if known else ATTENTION, "EcoDevice", str(failure), Exit.COLOUR
+            yield ERREUR if known else ATTENTION, "EcoDevice", f"{failure} ; vérifiez-le", Exit.COLOUR
         else:
             known = True
             late = tempo.demain is None and not 6 <= now.hour < 20
@@ -976,9 +978,9 @@ def check_colours(config: Config, now: datetime) -> Iterator[Row]:
         found, reason = ask_web(source, known_days(now))
         known |= "aujourdhui" in found
         text = ", ".join(f"{LABELS[day]} {couleur}" for day, couleur in found.items())
-        yield OK if found else ATTENTION, source, text or reason, Exit.OK
+        yield OK if found else ATTENTION, source, text or f"{reason} : rien à faire si une autre source répond", Exit.OK
     if not known:
-        yield ERREUR, "couleur du jour", "aucune source ne la donne", Exit.COLOUR
+        yield ERREUR, "couleur du jour", "aucune source ne la donne : rien ne serait réglé", Exit.COLOUR
 
 
 def check_gx(config: Config) -> Iterator[Row]:
@@ -1037,7 +1039,7 @@ def print_check(path: Path, now: datetime, quiet: bool) -> Exit:
     """The table on stdout (with quiet what is not OK, on stderr); the exit code of a run for its first error."""
     code = Exit.OK
     words = {OK: ("OK", 32), ATTENTION: ("attention", 33), ERREUR: ("erreur", 31)}
-    colour = sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for level, subject, text, exit_code in check(path, now):
         word = f"{words[level][0]:<9}"
         word = f"\x1b[{words[level][1]}m{word}\x1b[0m" if colour else word
@@ -1092,32 +1094,41 @@ def verdict(outcomes: Iterable[Outcome], options: argparse.Namespace) -> str:
     return " ; ".join(filter(None, told))
 
 
-def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str, int]:
-    """The evening, in one straight line; text and priority of its push. Failure unless the GX is as wanted."""
-    imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
-    tempo = read_tempo(imposed, config, now)
-    target = target_settings(tempo, config, now)
-    optional = [HUB4_MODE, DAY] if tempo.periode is Periode.HC else [DAY]
-    gx, failure = Gx(config), None
-    try:
-        with gx:
-            settle(gx, target, optional, dry_run=options.dry_run, blindly=options.no_confirm)
-    except Failure as error:
-        failure = error
+def report(gx: Gx, target: Mapping[Setting, int]) -> tuple[list[Outcome], str]:
+    """Say what became of each setting; the remark on an inactive Schedule 1, else an empty one."""
     outcomes = [outcome(setting, value, gx.before, gx.values, gx.written) for setting, value in target.items()]
     for one in outcomes:
         log.info(one.line)
     if BATTERY_LIFE in target and owners_choice(gx.values):
         log.warning("%s : BatteryLife est %s", owners_choice(gx.values), Fate.OWNERS)
-    inactive = "Schedule 1 inactif : pas de recharge programmée" if float(gx.values.get(DAY, 0)) < 0 else ""
-    if inactive:
-        log.info(inactive)
+    if float(gx.values.get(DAY, 0)) >= 0:
+        return outcomes, ""
+    inactive = "Schedule 1 inactif : pas de recharge programmée"
+    log.info(inactive)
+    return outcomes, inactive
+
+
+def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str, int]:
+    """The evening, in one straight line; text and priority of its push. Failure unless the GX is as wanted."""
+    imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
+    try:
+        tempo = read_tempo(imposed, config, now)
+    except Failure as unknown:
+        raise Failure(unknown.code, f"{unknown} ; {left_with([])}") from None
+    target = target_settings(tempo, config, now)
+    read_only = [HUB4_MODE, DAY] if tempo.periode is Periode.HC else [DAY]
+    gx, failure = Gx(config), None
+    try:
+        with gx:
+            settle(gx, target, read_only, dry_run=options.dry_run, blindly=options.no_confirm)
+    except Failure as error:
+        failure = error
+    outcomes, inactive = report(gx, target)
     if not failure and (gx.values or not options.dry_run) and (trouble := verdict(outcomes, options)):
         failure = Failure(Exit.UNCONFIRMED, trouble)
     if failure:
         eve = f"demain {tempo.demain} : " if tempo.demain not in (None, tempo.aujourdhui) else ""
-        told = filter(None, (str(failure), left_with(outcomes), inactive))
-        raise Failure(failure.code, eve + " ; ".join(told))
+        raise Failure(failure.code, eve + " ; ".join(filter(None, (str(failure), left_with(outcomes), inactive))))
     notice = change_notice(tempo, config, outcomes)
     return f"{notice}. {inactive}" if notice and inactive else notice, int(tempo.demain is Couleur.ROUGE)
 
@@ -1141,12 +1152,12 @@ def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> 
 def open_output(quiet: bool, verbose: bool) -> None:
     """Information to stdout, the rest to stderr; what cannot be written is dropped, and never stops a run."""
     logging.raiseExceptions = False
-    streams = sys.stdout, sys.stderr
-    out, err = (logging.StreamHandler(stream) if stream else logging.NullHandler() for stream in streams)
+    sys.stdout, sys.stderr = (stream or io.StringIO() for stream in (sys.stdout, sys.stderr))  # None when closed
+    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     out.addFilter(lambda record: not quiet and record.levelno < logging.WARNING)
     err.setLevel(logging.WARNING)
     err.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
-    for stream in streams:
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     for level, word in ((logging.WARNING, "attention"), (logging.ERROR, "erreur")):
@@ -1157,7 +1168,7 @@ def open_output(quiet: bool, verbose: bool) -> None:
 
 def close_output() -> None:
     """Flush here: Python would turn a full disk or a closed pipe into exit code 120."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):

@@ -118,7 +118,7 @@ WRONG: dict[str, tuple[Callable[[House], None], str, str, tuple[str, ...], int]]
     "Dynamic ESS unknown to the GX": (lacks(gx.DYNAMIC_ESS), "Dynamic ESS", "attention", ("non lisible",), 0),
     "Keep batteries charged": (holds(gx.STATE, 9), "BatteryLife", "attention", ("Settings",), 0),
     "external control": (holds(gx.HUB4_MODE, 3), "Mode ESS", "attention", ("externe", "Settings"), 0),
-    "time zone UTC": (holds(gx.TIME_ZONE, "UTC"), "fuseau horaire", "attention", ("UTC", "Europe/Paris"), 0),
+    "time zone UTC": (holds(gx.TIME_ZONE, "UTC"), "fuseau du GX", "attention", ("UTC", "Europe/Paris"), 0),
     "relay not manual": (holds(gx.RELAY_2_FUNCTION, 0), "fonction relais", "attention", ("Manual", "Settings"), 0),
     "relay silent": (lacks(gx.RELAY_2), "Relais 2", "erreur", ("non lisible",), 5),
     "settings silent": (silent_gx, "réglages du GX", "erreur", (), 5),

@@ -212,5 +212,5 @@ def test_output_in_the_readme_is_what_the_script_prints(
     assert printed.replace(str(place.folder), "/opt/tempo-ess") == output
     assert str(result.code) == code
     if messages:
-        seen = [f"{topic} {payload or '(null)'}" for topic, payload, _ in place.watch().seen()]
-        assert [*dict.fromkeys(seen)] == [*dict.fromkeys(messages.splitlines())]
+        seen = [f"{topic} {payload}" for topic, payload, _ in place.watch().seen() if topic.startswith("W/")]
+        assert seen == messages.splitlines()
