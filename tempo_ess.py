@@ -705,7 +705,7 @@ class Gx:
     """The MQTT session with the GX's broker: made again when it is lost, within LIMITS for the whole run."""
 
     def __init__(self, config: Config, patient: bool = True) -> None:
-        """patient: wait for a GX that is not up yet."""
+        """patient: as long as LIMITS lets a run be; else one try and a short Read, for --check."""
         self.config, self.serial, self.patient = config, config.gxsn, patient
         self.left = LIMITS | ({} if patient else {"read": PACE["answer"]})  # seconds that remain of each limit
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2)  # not connected yet
@@ -748,6 +748,7 @@ class Gx:
                     self.trouble = why(error)
 
     def _try(self, deadline: float) -> None:
+        """One try, to CONNACK: OSError or ValueError when the way is barred, Failure for a refused login."""
         config, self.connack = self.config, None
         name = f"tempo_ess-{uuid4().hex[:12]}"  # no second run shares it
         client = mqtt.Client(CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False)
@@ -771,6 +772,7 @@ class Gx:
             raise ConnectionRefusedError
 
     def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        """Take in what an N/ message says; a retained one (old Venus) or an empty one is no answer."""
         try:
             topic = message.topic
         except UnicodeDecodeError:
@@ -810,6 +812,7 @@ class Gx:
         return True
 
     def _publish(self, kind: str, setting: Setting, payload: str = "") -> None:
+        """R/ or W/; ConnectionError when the connection is lost."""
         topic = f"{kind}/{self.serial}/{setting.path}"
         log.debug("MQTT -> %s %s", topic, payload)
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
