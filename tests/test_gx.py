@@ -347,6 +347,17 @@ def test_external_control_is_seen_on_a_gx_whose_settings_come_late(red_eve: Hous
     assert "Schedule 1 inactif" in result.out
 
 
+def test_external_control_is_seen_though_a_setting_stays_silent(red_eve: House) -> None:
+    """The silent setting uses up Read's whole time: Hub4Mode must have been asked for meanwhile."""
+    device = simulated(red_eve)
+    device.values[gx.HUB4_MODE] = 3
+    device.mute = {gx.MIN_SOC}
+    result = red_eve.run(scale=0.05)
+    assert result.code == 5
+    assert device.profile() == (100, 30.0, 2)
+    assert "Hub4Mode 3" in result.err
+
+
 def test_a_leaving_gx_of_another_serial_is_no_test_broker(red_eve: House) -> None:
     """It clears its Serial with an empty payload: an N/ message all the same."""
     neighbour = "aaaaaaaaaaaa"
