@@ -23,6 +23,7 @@ from contextlib import suppress
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import paho.mqtt.client as mqtt
 import trustme
@@ -46,6 +47,7 @@ RECORDED = {
     "INDEX_C1": 784659,
     "INDEX_C2": 11280,
 }
+PARIS = ZoneInfo("Europe/Paris")
 PROWL_OK = b'<?xml version="1.0"?><prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
 
 
@@ -436,7 +438,14 @@ class House:
         env: dict[str, str] | None = None,
         **popen: Any,
     ) -> subprocess.Popen[str]:
-        """Start the script on the house's secret.py (written before); at: Paris time; scale: of all limits."""
+        """Start the script on the house's secret.py (written before); at: Paris time; scale: of all limits.
+
+        Without at its clock is its own, unless that is at odds with a meter in HP: what the script then
+        remarks would make tests depend on the time of day.
+        """
+        night = not 6 <= datetime.now(PARIS).hour < 22
+        if at is None and night and "HP" in str(self.answers.get("T1_PTEC")) and "executable" not in popen:
+            at = "2026-11-23T20:05"
         secret = self.folder / "secret.py"
         if not secret.exists():
             self.secret()

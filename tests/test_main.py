@@ -306,6 +306,7 @@ def test_wrong_option_is_one_french_sentence(house: House, arguments: list[str],
 
 @pytest.mark.parametrize("place", ["root", "home", "above"])
 def test_secret_beside_the_script_is_the_default_from_any_directory(red_eve: House, place: str) -> None:
+    red_eve.meter("BLEU", "ROUGE", "HC")  # remarked on at no hour, as HP would be at night
     home = red_eve.folder / "home"
     home.mkdir()
     script = shutil.copy(SCRIPT, home)
