@@ -64,7 +64,7 @@ __version__ = "1.0.0"
 log = logging.getLogger("tempo_ess")
 T = TypeVar("T")
 
-# ---- Exit codes, and the one way to wait ---------------------------------------------------------
+# ---- Exit codes, the one way to wait, what peers say ---------------------------------------------
 
 Exit = IntEnum("Exit", ["OK", "BUG", "USAGE", "COLOUR", "GX", "UNCONFIRMED"], start=0)
 
@@ -170,6 +170,7 @@ class Periode(StrEnum):
     HC = "HC"
 
 
+# Tempo's fields, as a person reads them.
 LABELS = {"aujourdhui": "aujourd'hui", "demain": "demain", "periode": "période"}
 
 
@@ -215,9 +216,9 @@ def ess_mode(state: Value | None) -> str:
     return "on" if state in range(1, 9) else "off" if state in range(10, 13) else f"State {state}"
 
 
-def named(names: Mapping[int, str]) -> Callable[[float], str]:
+def named(names: Mapping[float, str]) -> Callable[[float], str]:
     """How to show a value that has a name."""
-    return lambda value: names.get(int(value), f"{value:g}")
+    return lambda value: names.get(value, f"{value:g}")
 
 
 class Setting(NamedTuple):
@@ -635,38 +636,45 @@ def ask_web(source: str, days: Mapping[str, date]) -> tuple[dict[str, Couleur], 
     return known, "" if known.keys() == days.keys() else "ne sait pas"
 
 
-def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> Tempo:
+Facts = dict[str, tuple[Any, str]]  # by Tempo's field: the value and its source
+
+
+def sourced(source: str, found: Mapping[str, object]) -> Facts:
+    """What this source has found, as facts."""
+    return {name: (value, source) for name, value in found.items() if value is not None}
+
+
+def gather(imposed: Mapping[str, object], config: Config, now: datetime) -> Facts:
     """The evening's facts: what the owner imposes, else what the EcoDevice says, else the web.
 
     Failure when nobody knows today's colour, or the meter's contract is another.
     """
-    facts: dict[str, tuple[Any, str]] = {}
+    facts = sourced("imposé", imposed)
+    if facts.keys() >= {"aujourdhui", "periode"}:
+        return facts
     silent: list[str] = []
-
-    def learn(source: str, found: Mapping[str, object]) -> None:
-        for name, value in found.items():
-            if value is not None:
-                facts.setdefault(name, (value, source))
-
-    learn("imposé", imposed)
-    if not facts.keys() >= {"aujourdhui", "periode"}:
-        if config.use_eco:
-            try:
-                learn("EcoDevice", ask_ecodevice(config)._asdict())
-            except NoAnswer as failure:
-                silent.append(str(failure))
-                log.warning("%s%s", failure, ", couleurs demandées au web" if config.use_api else "")
-        for source in WEB if config.use_api else ():
-            unknown = {name: day for name, day in known_days(now).items() if name not in facts}
-            if unknown:
-                found, reason = ask_web(source, unknown)
-                learn(source, found)
-                if reason:
-                    silent.append(f"{source} : {reason}")
-                    log.info("%s", silent[-1])
-        learn("horloge", {"periode": periode_at(now)})
+    if config.use_eco:
+        try:
+            facts = sourced("EcoDevice", ask_ecodevice(config)._asdict()) | facts
+        except NoAnswer as failure:
+            silent.append(str(failure))
+            log.warning("%s%s", failure, ", couleurs demandées au web" if config.use_api else "")
+    for source in WEB if config.use_api else ():
+        unknown = {name: day for name, day in known_days(now).items() if name not in facts}
+        if unknown:
+            found, reason = ask_web(source, unknown)
+            facts |= sourced(source, found)
+            if reason:
+                silent.append(f"{source} : {reason}")
+                log.info("%s", silent[-1])
     if "aujourdhui" not in facts:
         raise Failure(Exit.COLOUR, f"couleur du jour inconnue ({' ; '.join(silent)})")
+    return sourced("horloge", {"periode": periode_at(now)}) | facts
+
+
+def read_tempo(imposed: Mapping[str, object], config: Config, now: datetime) -> Tempo:
+    """The colours and the period of this evening, said as they are found; Failure as gather has it."""
+    facts = gather(imposed, config, now)
     today, demain, periode = (facts.get(name, (None, ""))[0] for name in Tempo._fields)
     tempo = Tempo(Couleur(today), demain and Couleur(demain), Periode(periode))
     tell_tempo(tempo, {name: source for name, (_, source) in facts.items()}, now)
@@ -926,7 +934,7 @@ def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str:
     return ""
 
 
-def push(config: Config, text: str, priority: int = 0) -> None:
+def push(config: Config, text: str, priority: int) -> None:
     """Send a notification if there is a key; a failure is a warning and never changes the verdict."""
     if config.prowlkey:
         trouble = prowl(config.prowlkey, lambda service: service.notify("EDF TEMPO", text, priority))

@@ -124,3 +124,7 @@ def test_the_22_h_push_leaves_out_a_charge_that_was_there_and_the_owners_choice(
     assert tempo_ess.change_notice(tempo("BLEU", "ROUGE", "HC"), Config(), outcomes) == (
         "Demain ROUGE, prêt : MinSoc 25 % (confirmé) ; BatteryLife laissé tel quel"
     )
+
+
+def test_only_the_very_value_is_shown_by_its_name() -> None:
+    assert [tempo_ess.DAY.text(value) for value in (7, 7.0, 7.5, -7)] == ["tous les jours"] * 2 + ["7.5", "-7"]
