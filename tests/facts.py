@@ -1,4 +1,4 @@
-"""The table of facts that drives both the pure tests and the end-to-end ones: SPEC.md, sections 3 and 4."""
+"""The table of facts that drives both the pure tests and the end-to-end ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ class Evening(NamedTuple):
     @property
     def name(self) -> str:
         """Like bleu->rouge HC."""
-        return f"{self.today}->{self.tomorrow or 'inconnu'} {self.period}".replace("BL", "bl").lower()
+        colours = f"{self.today}->{self.tomorrow or 'inconnu'}".lower()
+        return f"{colours} {self.period}"
 
 
 def evening(today: str, tomorrow: str | None, period: str) -> Evening:
-    """HP: the charge alone. HC: all three; tomorrow unknown: today's colour, and in HC the charge as it was."""
+    """HP: the charge alone. HC: all three, but the charge only for a known tomorrow.
+
+    While tomorrow is unknown, today's colour counts.
+    """
     soc, min_soc, battery_life = PROFILES[tomorrow or today]
     if period == "HP":
         return Evening(today, tomorrow, period, soc, None, None)
@@ -34,5 +38,8 @@ def evening(today: str, tomorrow: str | None, period: str) -> Evening:
 
 
 EVENINGS = [
-    evening(today, tomorrow, period) for period in ("HP", "HC") for today in COLOURS for tomorrow in (*COLOURS, None)
+    evening(today, tomorrow, period)
+    for period in ("HP", "HC")
+    for today in COLOURS
+    for tomorrow in (*COLOURS, None)
 ]

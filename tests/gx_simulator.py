@@ -1,6 +1,6 @@
 """A GX on a broker: an MQTT client that answers R/ and W/ as Venus OS does, and can misbehave.
 
-Every rule is one of ../shared/FACTS.md, section "GX (Venus OS)".
+Every rule is one of FACTS.md beside this file, section GX.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ HUB4_MODE = CGWACS + "Hub4Mode"
 RELAY_1, RELAY_2 = "system/0/Relay/0/State", "system/0/Relay/1/State"
 RELAY_1_FUNCTION = "settings/0/Settings/Relay/Function"
 RELAY_2_FUNCTION = "settings/0/Settings/Relay/1/Function"
+FUNCTIONS = {RELAY_1: RELAY_1_FUNCTION, RELAY_2: RELAY_2_FUNCTION}  # -1: no State
 DYNAMIC_ESS = "settings/0/Settings/DynamicEss/Mode"
 TIME_ZONE = "settings/0/Settings/System/TimeZone"
+OTHER_DAYS = [f"{CGWACS}BatteryLife/Schedule/Charge/{n}/Day" for n in range(1, 5)]
 
 # MinSoc is a float on the GX; State 2 is "on" as the GX moves it by itself. A blue evening.
 BLUE_EVENING: dict[str, Any] = {
@@ -42,6 +44,7 @@ BLUE_EVENING: dict[str, Any] = {
     START: 79200,
     DURATION: 28800,
     ALLOW_DISCHARGE: 0,
+    **dict.fromkeys(OTHER_DAYS, -7),
     DYNAMIC_ESS: 0,
     TIME_ZONE: "Europe/Paris",
     RELAY_1: 0,
@@ -50,27 +53,32 @@ BLUE_EVENING: dict[str, Any] = {
     RELAY_2_FUNCTION: 2,
 }
 RANGES = {SOC: (0, 100), MIN_SOC: (0.0, 100.0), RELAY_1: (0, 1), RELAY_2: (0, 1)}
-MOVES = {1: 3, 10: 11}  # the GX moves the State that was written 53-940 ms later; a read at once still shows it
+# The GX moves the State that was written 53-940 ms later; a read at once still shows it.
+MOVES = {1: 3, 10: 11}
 
 
 class GxSimulator:
     """A GX with FlashMQ (Venus 3.20 and later), or an older one with `delay` and `spaced`."""
 
-    def __init__(self, port: int, sn: str = SN, announce: bool = True, **client_options: Any) -> None:
+    def __init__(
+        self, port: int, sn: str = SN, announce: bool = True, **client_options: Any
+    ) -> None:
         self.sn = sn
         self.values = dict(BLUE_EVENING)
         self.refused: Counter[str] = Counter()  # how many writes of a path are refused, silently
         self.mute: set[str] = set()  # paths that do not answer
-        self.delay = 0.0  # seconds before an answer, which carries the value at the time of the question
+        self.delay = 0.0  # seconds before an answer, which carries the value when it was asked
         self.spaced = False  # the older JSON: a space, no range
         self.up = True  # False: the settings service is away, R and W fail silently
         self.announce = announce
         self.retained_answers = False  # answers only as retained messages, as a stale bridge would
-        self.on_question: Callable[[str], None] = lambda path: None  # called before R/ is answered
-        self.on_write: Callable[[str], None] = lambda path: None  # called after W/ was taken or refused
+        # Called before R/ is answered, and after W/ was taken or refused.
+        self.on_question: Callable[[str], None] = lambda path: None
+        self.on_write: Callable[[str], None] = lambda path: None
         self.questions: list[str] = []
         self.writes: list[tuple[str, Any]] = []  # every W/ in order, taken or refused
         self._moving: set[str] = set()
+        self._unsaved: dict[str, Any] = {}  # what the file still holds
         self._ready = threading.Event()
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, f"gx-{sn}")
         if "password" in client_options:
@@ -81,7 +89,9 @@ class GxSimulator:
         self.client.on_subscribe = lambda *_: self._ready.set()
         self.client.on_message = self._on_message
         # R answers in 0.4-1.2 ms: a GX does not wait for Nagle's algorithm.
-        self.client.on_socket_open = lambda *args: args[2].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.client.on_socket_open = lambda *args: args[2].setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )
         self.client.reconnect_delay_set(0.05, 0.1)  # type: ignore[arg-type]
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
@@ -93,8 +103,14 @@ class GxSimulator:
         self.client.loop_stop()
 
     def settings_down(self) -> None:
-        """The settings service goes away: each N topic is published once with an empty payload."""
+        """The settings service goes away: each N topic is published once with an empty payload.
+
+        It saves 2 s after a change: no test takes that long from a write to here, all is forgotten.
+        """
         self.up = False
+        self.values |= self._unsaved
+        self._unsaved.clear()
+        self._moving.clear()
         for path in self.values:
             self.client.publish(f"N/{self.sn}/{path}", "")
 
@@ -102,7 +118,9 @@ class GxSimulator:
         """Schedule SoC, MinSoc and raw State."""
         return self.values[SOC], self.values[MIN_SOC], self.values[STATE]
 
-    def publish(self, path: str, *, retain: bool = False, payload: str | bytes | None = None) -> None:
+    def publish(
+        self, path: str, *, retain: bool = False, payload: str | bytes | None = None
+    ) -> None:
         """N/ for this path."""
         if payload is None:
             low, high = RANGES.get(path, (None, None))
@@ -114,7 +132,9 @@ class GxSimulator:
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
         client.subscribe([(f"R/{self.sn}/#", 0), (f"W/{self.sn}/#", 0)])
         if self.announce:
-            client.publish(f"N/{self.sn}/system/0/Serial", json.dumps({"value": self.sn}), retain=True)
+            client.publish(
+                f"N/{self.sn}/system/0/Serial", json.dumps({"value": self.sn}), retain=True
+            )
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         kind, _, path = message.topic.split("/", 2)
@@ -128,13 +148,12 @@ class GxSimulator:
         self.on_question(path)
         if not self.up or path in self.mute or path not in self.values:
             return  # an unknown path is silence
+        if path in FUNCTIONS and self.values[FUNCTIONS[path]] == -1:
+            return
         if self.delay:
-            low_high = dict(self.values)
-
-            def late() -> None:
-                self.client.publish(f"N/{self.sn}/{path}", json.dumps({"value": low_high[path]}))
-
-            timer = threading.Timer(self.delay, late)
+            answer = json.dumps({"value": self.values[path]})
+            topic = f"N/{self.sn}/{path}"
+            timer = threading.Timer(self.delay, self.client.publish, (topic, answer))
             timer.daemon = True
             timer.start()
             return
@@ -144,7 +163,7 @@ class GxSimulator:
             self.values[path] = MOVES.get(self.values[path], self.values[path])
 
     def _take(self, path: str, payload: bytes) -> None:
-        """A refused write is silent, and so is one that is taken: nothing is announced without a keepalive."""
+        """Taken or refused, a write is silent: nothing is announced without a keepalive."""
         try:
             value = json.loads(payload)["value"]
         except (ValueError, KeyError, TypeError):
@@ -154,6 +173,7 @@ class GxSimulator:
         low, high = RANGES.get(path, (0, 100000))
         number = isinstance(value, int | float) and low <= value <= high
         if self.up and path in self.values and number and self.refused[path] < 0:
+            self._unsaved.setdefault(path, self.values[path])
             self.values[path] = float(value) if path == MIN_SOC else int(value)
             if path == STATE:
                 self._moving.add(path)

@@ -1,4 +1,4 @@
-"""The README, the docstring, --help and the two example files say what the code does today."""
+"""README, docstring, --help and example files say what the code does today."""
 
 from __future__ import annotations
 
@@ -8,39 +8,51 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import gx_simulator
 import pytest
 from house import ROOT, SCRIPT, House
 
 import tempo_ess
-from tempo_ess import BATTERY_LIFE, MIN_SOC, SOC, Config, Couleur, Exit, Periode, Tempo
+from tempo_ess import BATTERY_LIFE, MIN_SOC, SOC, Couleur, Exit
 
 README = (ROOT / "README.md").read_text("utf-8")
 DOCSTRING = tempo_ess.__doc__ or ""
 SECRET = (ROOT / "secret.py.example").read_text("utf-8")
 CRONTAB = (ROOT / "crontab.example").read_text("utf-8")
-REQUIRED = 'ecodevice = "192.0.2.1"\ngx = "192.0.2.2"\ngxsn = "123456789abc"\n'
-SCRIPT_LINE = "test -x /opt/tempo-ess/.venv/bin/python && /opt/tempo-ess/.venv/bin/python /opt/tempo-ess/tempo_ess.py"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+FILLED = {"ecodevice": "192.0.2.1", "gx": "192.0.2.2", "gxsn": "123456789abc"}
+PYTHON = "$HOME/tempo-ess/.venv/bin/python"
+COMMAND = f"{PYTHON} $HOME/tempo-ess/tempo_ess.py"
 
 
 def table(head: str) -> list[list[str]]:
     """The cells, row by row, of the README's table whose first line starts so."""
     body = README.partition(f"\n| {head} |")[2].split("\n\n")[0].splitlines()[2:]
-    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in body]
+    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows]
+
+
+def defaults() -> dict[str, Any]:
+    """Every name of secret.py with its default; None is "not set"."""
+    secret = tempo_ess.Secret(FILLED)
+    tempo_ess.read_config(secret, ROOT)
+    assert secret.problems == []
+    return secret.defaults
 
 
 # ---- Tables --------------------------------------------------------------------------------------
 
 
-def test_colour_tables_are_the_default_profiles() -> None:
-    night = datetime(2026, 11, 22, 22, 2)
+def test_colour_tables_are_the_default_profiles(tmp_path: Path) -> None:
+    config = tempo_ess.read_config(tempo_ess.Secret(FILLED), tmp_path)
     rows = []
     for couleur in Couleur:
-        target = tempo_ess.target_settings(Tempo(couleur, couleur, Periode.HC), Config(), night)
-        rows.append([couleur, *(setting.text(target[setting]) for setting in (SOC, BATTERY_LIFE, MIN_SOC))])
+        target = tempo_ess.profile_settings(config.profiles[couleur])
+        shown = [setting.text(target[setting]) for setting in (SOC, BATTERY_LIFE, MIN_SOC)]
+        rows.append([couleur, *shown])
     head = ["couleur de demain", "charge (Schedule 1)", "BatteryLife", "MinSoc"]
     assert table(head[0]) == rows
     assert f"| {' | '.join(head)} |" in README
@@ -70,32 +82,49 @@ def test_option_table_is_the_help() -> None:
     assert [(option.strip("`"), effect) for option, effect in table("option")] == options
 
 
-def test_configuration_table_names_every_name_with_its_default(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.py"
-    secret.write_text(REQUIRED)
-    defaults = tempo_ess.load_config(secret)._asdict()
-    shown = {name: repr([*value] if isinstance(value, tuple) else value) for name, value in defaults.items()}
-    cells = {name: "aucun" if text in ("''", "0") else f"`{text}`".replace("'", '"') for name, text in shown.items()}
-    cells |= {"ecodevice": "obligatoire avec `use_eco`", "gx": "obligatoire", "gxsn": "obligatoire"}
-    assert [(name.strip("`"), default) for name, default, _ in table("nom")] == [*cells.items()]
+def test_configuration_table_names_every_name_with_its_default() -> None:
+    cells = {"ecodevice": "obligatoire avec `use_eco`", "gx": "obligatoire", "gxsn": "obligatoire"}
+    cells["gxport"] = "`1883`"  # 8883 with gxtls, so it has no default of its own
+    for name, default in defaults().items():
+        shown = "aucun" if default is None else f"`{default!r}`".replace("'", '"')
+        cells.setdefault(name, shown)
+    told = {name.strip("`"): default for name, default, _ in table("nom")}
+    assert told == cells
+
+
+def test_gains_follow_from_their_prices() -> None:
+    rows = table("nuit de la journée")
+    assert len(rows) == 7
+    for night, off_peak, tomorrow, peak, gain in rows:
+        bought, sold, told = (
+            float(cell.replace(",", ".").replace("−", "-")) for cell in (off_peak, peak, gain)
+        )
+        assert told == round(sold - bought / 0.775, 1), (night, tomorrow)
 
 
 # ---- Installation --------------------------------------------------------------------------------
 
 
-def test_install_step_names_the_packages_of_pyproject() -> None:
-    line = re.search(r"\.venv/bin/pip install (.+)", README)
-    assert line
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert shlex.split(line[1]) == project["dependencies"]
+def test_what_an_owner_reads_to_the_end_is_short() -> None:
+    assert README.splitlines().index("---") < 160
 
 
-def test_openssl_command_is_the_one_that_the_script_shows(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.py"
-    secret.write_text(REQUIRED + "gxtls = True\n")
-    with pytest.raises(tempo_ess.Failure) as failure:
-        tempo_ess.load_config(secret)
-    shown = re.search(r"openssl .*", str(failure.value))
+def test_install_and_update_name_the_packages_of_pyproject() -> None:
+    lines = re.findall(r"\.venv/bin/pip install (?:--upgrade )?(.+) &&", README)
+    assert [shlex.split(line) for line in lines] == [PROJECT["dependencies"]] * 2
+
+
+def test_script_header_for_uv_is_pyproject() -> None:
+    block = re.search(r"(?m)^# /// script\n((?:#.*\n)+?)# ///$", SCRIPT.read_text("utf-8"))
+    assert block
+    header = tomllib.loads(re.sub(r"(?m)^# ?", "", block[1]))
+    assert header == {name: PROJECT[name] for name in ("requires-python", "dependencies")}
+
+
+def test_openssl_command_is_the_one_that_the_script_shows() -> None:
+    secret = tempo_ess.Secret(FILLED | {"gxtls": True})
+    tempo_ess.read_config(secret, ROOT)
+    shown = re.search(r"openssl .*", "\n".join(secret.problems))
     assert shown
     assert f"```sh\n{shown[0]}\n```" in README
 
@@ -106,111 +135,137 @@ def test_the_files_and_commands_that_the_readme_names_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
+def test_links_within_the_readme_lead_somewhere() -> None:
+    titles = re.findall(r"(?m)^#+ (.+)$", README)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert {*re.findall(r"\]\(#([^)]+)\)", README)} <= anchors
+
+
 # ---- secret.py.example ---------------------------------------------------------------------------
 
 
-def test_secret_example_loads_as_it_is(tmp_path: Path) -> None:
+def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path) -> None:
     secret = tmp_path / "secret.py"
     secret.write_text(SECRET, "utf-8")
-    config, problems, hints = tempo_ess.examine(secret)
-    assert (problems, hints) == ([], [])
-    secret.write_text(REQUIRED)
-    assert config == tempo_ess.load_config(secret)
+    _, problems, hints = tempo_ess.examine(secret)
+    told = [problem.split(" : ")[0] for problem in problems]
+    assert told == ["ecodevice manque", "gx manque", "gxsn manque"]
+    assert "use_eco = False" in problems[0]
+    assert hints == []
 
 
-def test_secret_example_shows_every_name_once_with_its_default(tmp_path: Path) -> None:
-    assert sorted(re.findall(r"(?m)^#?(\w+) = ", SECRET)) == sorted(Config._fields)
+def test_filled_secret_example_is_the_default_configuration(tmp_path: Path) -> None:
+    text = SECRET
+    for name, value in FILLED.items():
+        text = text.replace(f'\n{name} = ""', f'\n{name} = "{value}"')
     secret = tmp_path / "secret.py"
-    secret.write_text(re.sub(r"(?m)^#(\w+ = )", r"\1", SECRET), "utf-8")
-    config, problems, hints = tempo_ess.examine(secret)
-    assert (problems, hints) == ([], [])
-    secret.write_text(SECRET, "utf-8")
-    defaults = tempo_ess.load_config(secret)._asdict() | {"relais": 1, "relais_couleurs": ["BLANC", "ROUGE"]}
-    assert config._asdict() == defaults
+    secret.write_text(text, "utf-8")
+    wanted = tempo_ess.read_config(tempo_ess.Secret(FILLED), tmp_path)
+    assert tempo_ess.examine(secret) == (wanted, [], [])
+
+
+def test_secret_example_shows_every_name_once_with_its_default() -> None:
+    shown = re.findall(r"(?m)^#?(\w+ = .+?)(?:  #.*)?$", SECRET)
+    values: dict[str, Any] = {}
+    for line in shown:
+        exec(line, values)
+    del values["__builtins__"]
+    assert len(values) == len(shown)
+    examples = {"gxport": 1883, "relais": 1}
+    assert {name: value or None for name, value in values.items()} == {
+        name: value or None for name, value in (defaults() | examples).items()
+    }
 
 
 # ---- crontab.example -----------------------------------------------------------------------------
 
+GUARDED = f"test -x {PYTHON} && {COMMAND} --quiet"
 SUMMER = " --today bleu --tomorrow bleu --period HC"
+PING = "curl -fsS -m 10 --retry 3 -o /dev/null https://hc-ping.com/VOTRE-UUID/$?"
 ACTIVE = [
-    ("5 20 * 1-3,9-12 *", ""),
-    ("2 22 * 1-3,9-12 *", ""),
-    ("2 22 1 4 *", SUMMER),
+    ("5 20 * 1-3,9-12 *", GUARDED),
+    ("2 22 * 1-3,9-12 *", GUARDED),
+    ("2 22 1 4 *", GUARDED + SUMMER),
 ]
 COMMENTED = [
-    ("47 22 * 1-3,9-12 *", ""),
-    ("5 20 * * *", ""),
-    ("2 22 * * *", ""),
-    ("5 6 * 1-3,9-12 *", ""),
+    ("47 22 * 1-3,9-12 *", GUARDED),
+    ("5 20 * * *", GUARDED),
+    ("2 22 * * *", GUARDED),
+    ("5 6 * 1-3,9-12 *", GUARDED),
+    ("2 22 * 1-3,9-12 *", f"{COMMAND} 2>&1 | logger -t tempo_ess"),
+    ("2 22 * 1-3,9-12 *", f"{COMMAND} --quiet; {PING}"),
 ]
 
 
-def crontab(mark: str) -> list[tuple[str, str]]:
-    """The jobs after this mark at the start of a line: schedule, and what follows the script's path and --quiet."""
-    jobs = re.findall(rf"(?m)^{mark}((?:[\d*,-]+ ){{5}})(.+)$", CRONTAB)
-    assert all(command.startswith(f"{SCRIPT_LINE} --quiet") for _, command in jobs)
-    return [(schedule.strip(), command.removeprefix(f"{SCRIPT_LINE} --quiet")) for schedule, command in jobs]
+def jobs(text: str, mark: str) -> list[tuple[str, str]]:
+    """The jobs after this mark at the start of a line: schedule and command."""
+    found = re.findall(rf"(?m)^{mark}((?:[\d*,-]+ ){{5}})(.+)$", text)
+    return [(schedule.strip(), command) for schedule, command in found]
 
 
 def test_crontab_has_these_jobs_and_no_other() -> None:
-    assert crontab("") == ACTIVE
-    assert crontab("#") == COMMENTED
+    assert jobs(CRONTAB, "") == ACTIVE
+    assert jobs(CRONTAB, "#") == COMMENTED
     rest = [line for line in CRONTAB.splitlines() if line and not line.startswith("#")]
     assert len(rest) == len(ACTIVE), "an active line that is no job"
-    assert "%" not in "".join(rest), "cron turns % into a new line"
+    assert "%" not in "".join(command for _, command in ACTIVE + COMMENTED), "a new line to cron"
     assert CRONTAB.endswith("\n"), "cron ignores a last line without its end"
 
 
-@pytest.mark.parametrize(("schedule", "options"), ACTIVE, ids=[schedule for schedule, _ in ACTIVE])
-def test_crontab_job_is_understood_by_the_script(schedule: str, options: str) -> None:
-    parsed = tempo_ess.parse_options(["--quiet", *shlex.split(options)])
-    assert parsed.quiet
-    assert (parsed.today, parsed.tomorrow, parsed.period) == (("BLEU", "BLEU", "HC") if options else (None,) * 3)
-    assert f"   {schedule} {SCRIPT_LINE} --quiet{options}\n" in README
+def test_crontab_of_the_readme_is_that_of_the_example() -> None:
+    block = re.search(r"```crontab\n((?:.*\n)*?)```", README)
+    assert block
+    assert jobs(block[1], "") == ACTIVE
+    assert len(block[1].splitlines()) == len(ACTIVE)
 
 
 def test_summer_job_ends_the_winter_profile(house: House) -> None:
     assert house.gx
-    house.gx.values |= {gx_simulator.SOC: 100, gx_simulator.MIN_SOC: 25.0, gx_simulator.STATE: 11}
+    winter = {gx_simulator.SOC: 100, gx_simulator.MIN_SOC: 25.0, gx_simulator.STATE: 11}
+    house.gx.values |= winter
     result = house.run("--quiet", *shlex.split(SUMMER), at="2027-04-01T22:02")
     assert (result.code, result.text) == (0, "")
-    charge, floor, state = house.gx.profile()
-    assert (charge, floor, tempo_ess.ess_mode(state)) == (80, 30, "on")
+    charge, min_soc, state = house.gx.profile()
+    assert (charge, min_soc, BATTERY_LIFE.text(state)) == (80, 30, "on")
 
 
 # ---- Outputs -------------------------------------------------------------------------------------
 
-# A command of the README with its output and exit code, then what mosquitto_sub shows of it.
-COMMAND = r"\$ \.venv/bin/python tempo_ess\.py (.*)\n((?:.*\n)*?)\$ echo \$\?\n(\d)\n```\n"
+# A command of the README with its output and exit code (0 if not shown), then its messages.
+RECORD = (
+    r"\$ \.venv/bin/python tempo_ess\.py (.*)\n((?:[^$`\n].*\n)*)(?:\$ echo \$\?\n(\d)\n)?```\n"
+)
 MESSAGES = r"(?:\n(?:[^`\n].*\n\n)?```text\n((?:.*\n)*?)```\n)?"
-OUTPUTS = re.findall(COMMAND + MESSAGES, re.sub(r"(?m)^   ", "", README))
+OUTPUTS = re.findall(RECORD + MESSAGES, README)
 
 
 def test_readme_shows_these_outputs() -> None:
     assert [(arguments, code, bool(messages)) for arguments, _, code, messages in OUTPUTS] == [
         ("--check", "0", False),
-        ("--dry-run", "0", False),
-        ("--today bleu --tomorrow rouge --period HP", "5", True),
-        ("--today bleu --tomorrow rouge --period HC --no-confirm", "0", True),
+        ("--dry-run", "", False),
+        ("--today bleu --tomorrow rouge --period HC --no-confirm", "", True),
     ]
-    assert README.count("python tempo_ess.py") == len(OUTPUTS) + 1, "a command without its output"
 
 
-@pytest.mark.parametrize(("arguments", "output", "code", "messages"), OUTPUTS, ids=[one[0] for one in OUTPUTS])
+@pytest.mark.parametrize(
+    ("arguments", "output", "code", "messages"), OUTPUTS, ids=[one[0] for one in OUTPUTS]
+)
 def test_output_in_the_readme_is_what_the_script_prints(
     arguments: str, output: str, code: str, messages: str, request: pytest.FixtureRequest
 ) -> None:
-    on_test_broker = "--today" in arguments
+    on_test_broker = "--no-confirm" in arguments
     place: House = request.getfixturevalue("test_broker" if on_test_broker else "house")
-    place.names |= {"gxsn": "123456789abc", "prowlkey": ""} if on_test_broker else {}
+    if on_test_broker:
+        place.names |= {"gxsn": "123456789abc", "prowlkey": ""}
     place.secret(use_api=True)
     place.meter("BLEU", "ROUGE", "HP")
     place.internet.knows(d2026_11_22="BLEU", d2026_11_23="ROUGE")
-    moment = "2026-11-22T22:10" if "HC" in arguments else "2026-11-22T20:30"
-    result = place.run(*arguments.split(), at=moment, scale=0.3 if on_test_broker else 1, stderr=subprocess.STDOUT)
-    printed = result.out.replace(f"127.0.0.1:{place.broker.port}", "192.0.2.2:1883")
-    assert printed.replace(str(place.folder), "/opt/tempo-ess") == output
-    assert str(result.code) == code
+    moment = "2026-11-22T22:10" if on_test_broker else "2026-11-22T20:30"
+    result = place.run(*arguments.split(), at=moment, env={"TZ": "Europe/Paris"})
+    printed = result.text.replace(f"127.0.0.1:{place.broker.port}", "192.0.2.2:1883")
+    assert printed.replace(str(place.folder), "/home/vous/tempo-ess") == output
+    assert result.code == int(code or 0)
     if messages:
-        seen = [f"{topic} {payload}" for topic, payload, _ in place.watch().seen() if topic.startswith("W/")]
+        written = [message for message in place.watch().seen() if message.topic.startswith("W/")]
+        seen = [f"{message.topic} {message.payload}" for message in written]
         assert seen == messages.splitlines()

@@ -1,4 +1,4 @@
-"""The main job on real peers: the meter over HTTP, a real mosquitto, a GX that answers R/ and W/."""
+"""The main job on real peers: the meter over HTTP, a mosquitto, a GX that answers R/ and W/."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from house import Broker, House
 
 PATHS = {"soc": gx.SOC, "min_soc": gx.MIN_SOC, "state": gx.STATE}
 STATES = {"on": 1, "off": 10}
+NOTHING = "Rien n'a été écrit, le GX garde ses réglages."
 
 
 def mode(state: int) -> str:
@@ -22,7 +23,7 @@ def mode(state: int) -> str:
 
 @pytest.fixture
 def red_eve(house: House) -> House:
-    """The 22:02 run of a blue day before a red one, 20:05 having been missed: three settings to change."""
+    """22:02 of a blue day before a red one, 20:05 having been missed: three settings to change."""
     house.meter("BLEU", "ROUGE", "HC")
     return house
 
@@ -35,7 +36,11 @@ def simulated(house: House) -> gx.GxSimulator:
 @pytest.mark.parametrize("evening", EVENINGS, ids=lambda one: one.name)
 def test_every_transition_leaves_the_gx_as_the_table_says(house: House, evening: Evening) -> None:
     device = simulated(house)
-    device.values |= {gx.SOC: 55, gx.MIN_SOC: 40.0, gx.STATE: 11 if evening.battery_life == "on" else 4}
+    device.values |= {
+        gx.SOC: 55,
+        gx.MIN_SOC: 40.0,
+        gx.STATE: 11 if evening.battery_life == "on" else 4,
+    }
     before = device.profile()
     house.meter(evening.today, evening.tomorrow, evening.period)
     assert house.run().code == 0
@@ -43,9 +48,13 @@ def test_every_transition_leaves_the_gx_as_the_table_says(house: House, evening:
     soc, min_soc, state = device.profile()
     assert soc == (before[0] if evening.soc is None else evening.soc)
     assert min_soc == (before[1] if evening.min_soc is None else evening.min_soc)
-    assert mode(state) == (mode(before[2]) if evening.battery_life is None else evening.battery_life)
+    assert mode(state) == (
+        mode(before[2]) if evening.battery_life is None else evening.battery_life
+    )
     written = [path for path, _ in house.writes()]
-    assert written == [path for path, value in zip(PATHS.values(), wanted, strict=True) if value is not None]
+    assert written == [
+        path for path, value in zip(PATHS.values(), wanted, strict=True) if value is not None
+    ]
     again = house.run()
     assert again.code == 0
     assert [path for path, _ in house.writes()] == written, "a second run writes nothing"
@@ -54,7 +63,11 @@ def test_every_transition_leaves_the_gx_as_the_table_says(house: House, evening:
 
 def test_the_payloads_are_the_ones_that_victron_documents(red_eve: House) -> None:
     assert red_eve.run().code == 0
-    assert red_eve.writes() == [(gx.SOC, '{"value":100}'), (gx.MIN_SOC, '{"value":25}'), (gx.STATE, '{"value":10}')]
+    assert red_eve.writes() == [
+        (gx.SOC, '{"value":100}'),
+        (gx.MIN_SOC, '{"value":25}'),
+        (gx.STATE, '{"value":10}'),
+    ]
 
 
 def test_the_serial_is_sent_in_lower_case(red_eve: House) -> None:
@@ -66,7 +79,9 @@ def test_the_serial_is_sent_in_lower_case(red_eve: House) -> None:
 def test_only_the_needed_settings_are_asked_for_and_none_twice(house: House) -> None:
     house.meter("BLEU", "BLEU", "HC")
     assert house.run().code == 0
-    assert sorted(simulated(house).questions) == sorted([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE, gx.DAY])
+    assert sorted(simulated(house).questions) == sorted(
+        [gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE, gx.DAY]
+    )
     simulated(house).questions.clear()
     house.meter("BLEU", "BLEU", "HP")
     assert house.run().code == 0
@@ -77,7 +92,8 @@ def test_only_the_needed_settings_are_asked_for_and_none_twice(house: House) -> 
 
 
 @pytest.mark.parametrize(
-    ("period", "values"), [("HP", [(gx.SOC, 100)]), ("HC", [(gx.SOC, 100), (gx.MIN_SOC, 25), (gx.STATE, 10)])]
+    ("period", "values"),
+    [("HP", [(gx.SOC, 100)]), ("HC", [(gx.SOC, 100), (gx.MIN_SOC, 25), (gx.STATE, 10)])],
 )
 @pytest.mark.parametrize("arguments", [(), ("--no-confirm",)], ids=["as it is", "--no-confirm"])
 def test_a_test_mosquitto_shows_the_values(
@@ -93,7 +109,9 @@ def test_a_test_mosquitto_shows_the_values(
     assert bool(questions) == (not arguments)
 
 
-def test_a_test_mosquitto_and_an_unknown_tomorrow_in_hc_leave_the_charge_out(test_broker: House) -> None:
+def test_a_test_mosquitto_and_an_unknown_tomorrow_in_hc_leave_the_charge_out(
+    test_broker: House,
+) -> None:
     test_broker.meter("BLANC", None, "HC")
     assert test_broker.run("--no-confirm").code == 0
     assert test_broker.writes() == [(gx.MIN_SOC, '{"value":30}'), (gx.STATE, '{"value":1}')]
@@ -104,7 +122,9 @@ def test_a_test_mosquitto_and_an_unknown_tomorrow_in_hc_leave_the_charge_out(tes
 
 @pytest.mark.parametrize("state", range(1, 13))
 @pytest.mark.parametrize("tomorrow", ["BLEU", "ROUGE"])
-def test_battery_life_is_written_only_when_its_mode_changes(house: House, state: int, tomorrow: str) -> None:
+def test_battery_life_is_written_only_when_its_mode_changes(
+    house: House, state: int, tomorrow: str
+) -> None:
     simulated(house).values[gx.STATE] = state
     house.meter("BLANC", tomorrow, "HC")
     result = house.run()
@@ -131,6 +151,45 @@ def test_a_minsoc_of_30_0_is_30(house: House) -> None:
     house.meter("BLEU", "BLANC", "HC")
     assert house.run().code == 0
     assert [path for path, _ in simulated(house).writes] == [gx.SOC]
+
+
+# ---- Somebody else was here ----------------------------------------------------------------------
+
+ON_BLEU = ("BLEU", "ROUGE", "HC")
+# What the GX holds, the evening, arguments, what is said.
+SOMEBODY: dict[str, tuple[dict[str, Any], tuple[str, str, str], tuple[str, ...], str | None]] = {
+    "MinSoc": ({gx.MIN_SOC: 20.0}, ON_BLEU, (), "MinSoc était à 20 % au lieu de 30 %"),
+    "SoC": ({gx.SOC: 55}, ("BLEU", "BLANC", "HP"), (), "SoC était à 55 % au lieu de 80 %"),
+    "State": ({gx.STATE: 11}, ("BLEU", "BLANC", "HC"), (), "BatteryLife était à off au lieu de on"),
+    "under --quiet": ({gx.MIN_SOC: 20.0}, ON_BLEU, ("--quiet",), "MinSoc était à 20 %"),
+    "today imposed": ({gx.MIN_SOC: 20.0}, ON_BLEU, ("--today", "bleu"), None),
+    "not written in HP": ({gx.MIN_SOC: 20.0}, ("BLEU", "ROUGE", "HP"), (), None),
+    "a change of colour, 20:05 missed": ({}, ON_BLEU, (), None),
+    "a change of colour": ({gx.SOC: 100}, ON_BLEU, (), None),
+    "done already": ({gx.SOC: 100, gx.MIN_SOC: 25.0, gx.STATE: 12}, ON_BLEU, (), None),
+    "State 9": ({gx.STATE: 9}, ON_BLEU, (), None),
+}
+
+
+@pytest.mark.parametrize(("held", "evening", "arguments", "said"), SOMEBODY.values(), ids=SOMEBODY)
+def test_a_value_that_somebody_else_set_is_named_and_written_over(
+    house: House,
+    held: dict[str, Any],
+    evening: tuple[str, str, str],
+    arguments: tuple[str, ...],
+    said: str | None,
+) -> None:
+    device = simulated(house)
+    device.values |= held
+    house.meter(*evening)
+    result = house.run(*arguments)
+    assert result.code == 0
+    assert device.values[gx.SOC] == PROFILES[evening[1]][0]
+    if evening[2] == "HC":
+        assert device.values[gx.MIN_SOC] == PROFILES[evening[1]][1]
+    assert result.err.count("était à") == bool(said)
+    assert (said or "") in result.err
+    assert bool(result.err) == bool(said or 9 in held.values())
 
 
 # ---- Confirm -------------------------------------------------------------------------------------
@@ -169,7 +228,9 @@ def test_an_old_venus_that_is_slow_to_answer_works(red_eve: House, seconds: floa
     assert result.out.count("confirmé") >= 3
 
 
-def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(red_eve: House) -> None:
+def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(
+    red_eve: House,
+) -> None:
     device = simulated(red_eve)
     device.on_write = device.mute.add
     result = red_eve.run(scale=0.1)
@@ -196,7 +257,20 @@ def test_a_gx_whose_settings_stay_silent_gets_nothing_written(red_eve: House) ->
     assert result.code == 5
     assert "le GX est là mais ses réglages ne répondent pas" in result.err
     assert red_eve.writes() == []
-    assert "rien n'a été écrit" in red_eve.internet.pushes[0]["description"]
+    assert NOTHING in red_eve.internet.pushes[0]["description"]
+
+
+def test_a_wrong_serial_where_none_is_announced_may_be_a_test_broker_or_not(
+    red_eve: House,
+) -> None:
+    simulated(red_eve).client.publish(f"N/{gx.SN}/system/0/Serial", "", retain=True)
+    red_eve.secret(gxsn="ffffffffffff")
+    result = red_eve.run(scale=0.1)
+    assert result.code == 5
+    assert "broker de test" in result.err
+    assert "gxsn n'est pas ffffffffffff" in result.err
+    assert len(red_eve.writes()) == 3
+    assert simulated(red_eve).writes == []
 
 
 @pytest.mark.parametrize(
@@ -254,7 +328,7 @@ def test_settings_that_do_not_answer_are_named_and_the_others_are_set(red_eve: H
     assert simulated(red_eve).profile() == (100, 30.0, 11)
     assert [path for path, _ in red_eve.writes()] == [gx.SOC, gx.STATE]
     assert "MinSoc" in result.err
-    assert "MinSoc : ? -> 25 %, pas de réponse" in red_eve.internet.pushes[0]["description"]
+    assert "MinSoc : ? -> 25 %, réglage sans réponse" in red_eve.internet.pushes[0]["description"]
 
 
 def test_silent_read_only_settings_mean_nothing(red_eve: House) -> None:
@@ -266,16 +340,21 @@ def test_silent_read_only_settings_mean_nothing(red_eve: House) -> None:
 
 
 @pytest.mark.parametrize("day", [-7, -1])
-def test_an_inactive_schedule_1_is_said_in_the_output_and_in_the_push(red_eve: House, day: int) -> None:
+def test_an_inactive_schedule_1_is_said_in_the_output_and_in_the_push(
+    red_eve: House, day: int
+) -> None:
     simulated(red_eve).values[gx.DAY] = day
     result = red_eve.run()
     assert result.code == 0
     assert "Schedule 1 inactif : pas de recharge programmée" in result.out
-    assert "Schedule 1 inactif : pas de recharge programmée" in red_eve.internet.pushes[0]["description"]
+    assert (
+        "Schedule 1 inactif : pas de recharge programmée"
+        in red_eve.internet.pushes[0]["description"]
+    )
 
 
 def test_a_gx_that_wakes_up_late_is_set(red_eve: House) -> None:
-    """Its settings answer only to the seventh question, after the 5 s of a GX that nobody announces."""
+    """Its settings answer only to the seventh question, after the 5 s of an unannounced GX."""
     device = simulated(red_eve)
     device.up = False
     asked = threading.Event()
@@ -303,7 +382,9 @@ def test_a_gx_that_wakes_up_late_is_set(red_eve: House) -> None:
         ("2026-11-23T20:05", "BLEU", 2, 0),
     ],
 )
-def test_the_relay_is_set_and_confirmed(house: House, at: str, today: str, relay: int, closed: int) -> None:
+def test_the_relay_is_set_and_confirmed(
+    house: House, at: str, today: str, relay: int, closed: int
+) -> None:
     path, other = (gx.RELAY_1, gx.RELAY_2) if relay == 1 else (gx.RELAY_2, gx.RELAY_1)
     simulated(house).values |= {path: 1 - closed, other: 1 - closed}
     house.meter(today, None, "HC" if at.endswith("22:02") else "HP")
@@ -325,13 +406,42 @@ def test_a_relay_that_does_not_move_is_named(house: House) -> None:
     assert "Relais 1 : ouvert -> fermé, refusé par le GX, reste à ouvert" in result.out
 
 
+@pytest.mark.parametrize("function", [0, 1])
+def test_a_relay_that_is_not_manual_is_set_with_a_warning(house: House, function: int) -> None:
+    house.meter("ROUGE", None, "HP")
+    house.secret(relais=2)
+    simulated(house).values |= {gx.RELAY_2_FUNCTION: function, gx.SOC: 100}
+    result = house.run(at="2026-11-23T20:05")
+    assert result.code == 0
+    assert simulated(house).values[gx.RELAY_2] == 1
+    assert "fonction relais 2" in result.err
+    assert "Settings > Integrations > Relays" in result.err
+
+
+@pytest.mark.parametrize("null", [True, False])
+def test_a_disabled_relay_has_no_state_and_its_function_is_named(house: House, null: bool) -> None:
+    def answer(path: str) -> None:
+        if null and path == gx.RELAY_1:
+            device.publish(path, payload='{"value":null}')
+
+    device = simulated(house)
+    device.on_question = answer
+    device.values[gx.RELAY_1_FUNCTION] = -1
+    house.meter("BLEU", "ROUGE", "HP")
+    house.secret(relais=1)
+    result = house.run(scale=0.05)
+    assert result.code == 5
+    assert "Relais 1 ne répond pas (fonction relais 1 : désactivé" in result.err
+    assert [path for path, _ in device.writes] == [gx.SOC], "the others are set"
+
+
 def test_the_relay_is_never_touched_unless_asked(red_eve: House) -> None:
     assert red_eve.run(at="2026-11-23T12:00").code == 0
     assert not [one for one in red_eve.watch().seen() if "Relay" in one.topic]
 
 
 def test_external_control_is_seen_on_a_gx_whose_settings_come_late(red_eve: House) -> None:
-    """The first questions, Hub4Mode's and Day's among them, are lost on a GX that is starting up."""
+    """The first questions, Hub4Mode's and Day's among them, are lost on a GX that starts."""
     device = simulated(red_eve)
     device.values |= {gx.HUB4_MODE: 3, gx.DAY: -7}
     device.up = False

@@ -1,12 +1,14 @@
-"""Years of evenings: generated seasons with everything that goes wrong between September and August.
+"""Years of evenings: generated seasons with everything that goes wrong in them.
 
-The program runs in this process, for the number of evenings, on the same real peers: its main, its own clock
-parameter, its own limits table, a real mosquitto and real HTTP.
+The program runs in this process, for the number of evenings, on the same real peers: its main, its
+own clock parameter, its own limits, a real mosquitto and real HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,15 +18,15 @@ from zoneinfo import ZoneInfo
 import gx_simulator as gx
 import pytest
 from facts import PROFILES
-from house import House, free_port, http, rte_body
+from house import House, Reply, Request, api_body, edf_answer, free_port, http, rte_body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tempo_ess
 
 PARIS = ZoneInfo("Europe/Paris")
-SHORT = {"connect": 0.3, "read": 0.6}
-QUICK = {"EcoDevice pause": 0.01, "connect pause": 0.1, "answer": 0.5, "ask again": 0.25, "read only": 0.5}
+QUICK = {"GX_CONNECT": 0.3, "STARTING": 0.6, "ECODEVICE_PAUSE": 0.01, "CONNECT_PAUSE": 0.1}
+QUICK |= {"ANSWER": 0.5, "ASK_AGAIN": 0.1, "READ_ONLY": 0.5}
 
 
 class Run(NamedTuple):
@@ -33,8 +35,9 @@ class Run(NamedTuple):
     made: bool  # else cron missed it
     announced: bool  # DEMAIN on the meter
     meter: bool  # the EcoDevice answers
-    web: bool
+    web: str  # the only source that knows: "RTE", "EDF", "API" or "" for none
     reached: str  # "yes", or what the GX does instead
+    away: int  # the settings service goes away at this R/ and comes back two R/ later; 0: it stays
 
 
 class Day(NamedTuple):
@@ -52,11 +55,14 @@ RUNS = st.builds(
     made=st.sampled_from([True] * 7 + [False]),
     announced=st.sampled_from([True, True, False]),
     meter=st.sampled_from([True] * 5 + [False]),
-    web=st.booleans(),
-    reached=st.sampled_from(["yes"] * 8 + ["dead", "silent"]),
+    web=st.sampled_from(["", "", "RTE", "RTE", "EDF", "API"]),
+    reached=st.sampled_from(["yes"] * 14 + ["dead", "silent"]),
+    away=st.sampled_from([0] * 5 + [1, 2, 3, 4, 5, 6, 7, 8]),
 )
 OWNER = st.dictionaries(
-    st.sampled_from([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE]), st.sampled_from([1, 2, 3, 8, 9, 10, 12]), max_size=2
+    st.sampled_from([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE]),
+    st.sampled_from([1, 2, 3, 8, 9, 10, 12]),
+    max_size=2,
 )
 
 
@@ -89,9 +95,8 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     patch = pytest.MonkeyPatch()
     for name, value in house.internet.environment.items():
         patch.setenv(name, value)
-    for table, short in ((tempo_ess.LIMITS, SHORT), (tempo_ess.PACE, QUICK)):
-        for name, seconds in short.items():
-            patch.setitem(table, name, seconds)
+    for name, seconds in QUICK.items():
+        patch.setattr(tempo_ess, name, seconds)
     yield house
     patch.undo()
     house.close()
@@ -101,21 +106,77 @@ def mode(state: float) -> str:
     return "on" if 1 <= state <= 8 else "off" if 10 <= state <= 12 else "keep"
 
 
+def down(_request: Request) -> Reply:
+    """A web source under load."""
+    return http(503, "<html>")
+
+
+def only(source: str, house: House, colours: dict[str, str]) -> None:
+    """One web source knows these colours, the others are down."""
+    house.internet.rte = house.internet.edf = house.internet.api = down
+    if source == "RTE":
+        house.internet.rte = lambda request: http(200, rte_body(colours))
+    elif source == "EDF":
+        house.internet.edf = lambda request: edf_answer(request, colours)
+    elif source == "API":
+        house.internet.api = lambda request: http(200, api_body(request.target[-10:], colours))
+
+
+def outage(device: gx.GxSimulator, at: int) -> Callable[[str], None]:
+    """The settings service goes away at this question, and is back two questions later."""
+    asked = 0
+
+    def count(_path: str) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == at:
+            device.settings_down()
+        elif asked == at + 2:
+            device.up = True
+
+    return count
+
+
+def somebody_else(
+    before: dict[str, float], today: str, tomorrow: str | None, period: str, owners: bool
+) -> set[str]:
+    """The settings that this run writes and that another hand changed."""
+    labels = ("Schedule 1 SoC", "MinSoc", "BatteryLife")
+    held = (before[gx.SOC], before[gx.MIN_SOC], mode(before[gx.STATE]))
+    expected = zip(labels, held, PROFILES[today], PROFILES[tomorrow or today], strict=True)
+    changed = {label for label, value, *fine in expected if value not in fine}
+    if period == "HP":
+        return changed & {"Schedule 1 SoC"}
+    if tomorrow is None:
+        changed.discard("Schedule 1 SoC")
+    if owners:
+        changed.discard("BatteryLife")
+    return changed
+
+
 def evening_run(house: House, day: Day, tomorrow: Day, run: Run, at: time, period: str) -> None:
     """One run, and every promise about it."""
     device = house.gx
     assert device
     house.meter(day.colour, tomorrow.colour if run.announced else None, period)
     house.eco.reply = house.healthy if run.meter else lambda request: http(500, "down")
-    colours = {str(one.date): one.colour for one in (day, tomorrow)}
-    house.internet.rte = lambda request: http(200, rte_body(colours)) if run.web else http(503, "<html>")
+    only(run.web, house, {str(one.date): one.colour for one in (day, tomorrow)})
     device.up = run.reached != "silent"
+    device._unsaved.clear()  # the last run was hours ago
     device.writes.clear()
+    away = run.reached == "yes" and run.away
+    device.on_question = outage(device, away) if away else lambda path: None
     house.internet.server.requests.clear()
     before = dict(device.values)
     secret = house.folder / ("dead.py" if run.reached == "dead" else "secret.py")
     now = datetime.combine(day.date, at, PARIS)
-    code = tempo_ess.main(["--quiet", "--config", str(secret)], lambda: now)
+    with redirect_stderr(io.StringIO()) as err:
+        code = tempo_ess.main(["--quiet", "--config", str(secret)], lambda: now)
+    changed_by = {
+        line.partition(" était à ")[0].removeprefix("attention : ")
+        for line in err.getvalue().splitlines()
+        if " était à " in line
+    }
 
     pushes = [push["description"] for push in house.internet.pushes]
     if not run.meter and not run.web:
@@ -123,26 +184,36 @@ def evening_run(house: House, day: Day, tomorrow: Day, run: Run, at: time, perio
     elif run.reached != "yes":
         assert (code, device.writes) == (4 if run.reached == "dead" else 5, [])
     else:
-        known = (run.meter and run.announced) or run.web
-        assert code == 0
+        known = bool((run.meter and run.announced) or run.web)
+        assert code == 0, err.getvalue()
         owners = before[gx.STATE] == 9 or (before[gx.HUB4_MODE] == 3 and period == "HC")
-        assert_gx_is_right(device, before, day.colour, tomorrow.colour if known else None, period, owners)
+        told = tomorrow.colour if known else None
+        assert changed_by == somebody_else(before, day.colour, told, period, owners)
+        assert_gx_is_right(device, before, day.colour, told, period, owners)
+        if not away:
+            written = [path for path, _ in device.writes]
+            assert len(written) == len(set(written)), "nothing is written twice when all is well"
         changed = {path for path, _ in device.writes} & {gx.SOC, gx.MIN_SOC, gx.STATE}
         due = known and tomorrow.colour != day.colour and (period == "HP" or changed)
         assert len(pushes) == bool(due)
         assert all(push.startswith(f"Demain {tomorrow.colour}") for push in pushes)
         return
+    assert changed_by == set()
     assert len(pushes) == 1
     assert pushes[0].startswith(f"Échec (code {code})")
 
 
 def assert_gx_is_right(
-    device: gx.GxSimulator, before: dict[str, float], today: str, tomorrow: str | None, period: str, owners: bool
+    device: gx.GxSimulator,
+    before: dict[str, float],
+    today: str,
+    tomorrow: str | None,
+    period: str,
+    owners: bool,
 ) -> None:
     """The GX holds the profile; what must not be written was not."""
     soc, min_soc, life = PROFILES[tomorrow or today]
     written = dict(device.writes)
-    assert len(written) == len(device.writes), "nothing is written twice when all is well"
     if period == "HP":
         assert written.keys() <= {gx.SOC}
         assert device.values[gx.SOC] == soc
@@ -155,13 +226,16 @@ def assert_gx_is_right(
         assert mode(device.values[gx.STATE]) == life
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(season=seasons())
 def test_every_evening_of_a_season_ends_well_or_says_so(years: House, season: list[Day]) -> None:
     assert years.gx
     years.gx.values = dict(gx.BLUE_EVENING)
     for day, tomorrow in pairwise(season):
-        for run, at, period in ((day.at_20_05, time(20, 5), "HP"), (day.at_22_02, time(22, 2), "HC")):
+        for run, at, period in (
+            (day.at_20_05, time(20, 5), "HP"),
+            (day.at_22_02, time(22, 2), "HC"),
+        ):
             if run.made:
                 evening_run(years, day, tomorrow, run, at, period)
         years.gx.values |= day.owner
