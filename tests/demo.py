@@ -1,12 +1,14 @@
-"""Play the evening before a red day: 20:05, then 22:02, with the script itself, and show what an owner wants to see.
+"""Play the evening before a red day: 20:05, then 22:02, with the script itself, for an owner.
 
-Only the clock is given, since an evening is wanted at any hour: see drive.py.
+Only the clock is given, since an evening is wanted at any hour. With --mqtt all messages are shown.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -15,6 +17,7 @@ from gx_simulator import MIN_SOC, SOC, STATE
 from house import Broker, House
 
 MOMENTS = (("20:05", "HP", "heures pleines"), ("22:02", "HC", "heures creuses"))
+LEGEND = "R/ : le script demande une valeur ; N/ : le GX répond ; W/ : le script écrit."
 
 
 class Subscriber:
@@ -45,6 +48,13 @@ class Subscriber:
         return [line for line in taken if not line.startswith(mark)]
 
 
+def emphasis(text: str, colour: int) -> str:
+    """The text in this colour, on a terminal only."""
+    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
+        return text
+    return f"\x1b[1;{colour}m{text}\x1b[0m"
+
+
 def state(house: House) -> str:
     """The GX's three settings, as on its own screen."""
     assert house.gx
@@ -53,36 +63,69 @@ def state(house: House) -> str:
     return f"Schedule 1 SoC {values[SOC]} %, MinSoc {values[MIN_SOC]:g} %, BatteryLife {life}"
 
 
-def play(house: House, subscriber: Subscriber, time: str, period: str, words: str) -> None:
+def show_messages(lines: list[str], everything: bool) -> None:
+    """The writes in full; questions and answers too, or else their number."""
+    for line in lines:
+        if line.startswith("W/"):
+            print("  " + emphasis(line, 33))
+        elif everything:
+            print("  " + line)
+    if not everything:
+        questions = sum(line.startswith("R/") for line in lines)
+        answers = sum(line.startswith("N/") for line in lines)
+        print(f"  et {questions} questions R/, {answers} réponses N/")
+
+
+def play(
+    house: House, subscriber: Subscriber, moment: tuple[str, str, str], everything: bool
+) -> None:
     """One run of the script, and what it did."""
     assert house.gx
+    time, period, words = moment
     house.meter("BLEU", "ROUGE", period)
     pushes = len(house.internet.pushes)
-    print(f"\n===== {time}, {words} : le compteur dit aujourd'hui BLEU, demain ROUGE =====")
-    print(f"\nLe GX avant   : {state(house)}\n")
+    heading = f"===== {time}, {words} : le compteur dit aujourd'hui BLEU, demain ROUGE ====="
+    print("\n" + emphasis(heading, 36))
+    print(f"\nLe GX avant : {state(house)}\n")
     print("$ tempo_ess.py")
     result = house.run(at=f"2026-11-23T{time}")
-    print(result.text + f"(code de retour {result.code})")
+    print(result.text + f"(code de sortie {result.code})")
     house.broker.settled()
     house.gx.client.publish("fin", "")
-    print("\nLes messages MQTT (mosquitto_sub -v -t '#') :")
-    for line in subscriber.take("fin"):
-        print("  " + line)
+    print("\nLes messages MQTT :")
+    show_messages(subscriber.take("fin"), everything)
     for push in house.internet.pushes[pushes:]:
-        print(f"\nLa notification Prowl, priorité {push['priority']} :\n  {push['event']} - {push['description']}")
-    print(f"\nLe GX après   : {state(house)}")
+        print(f"\nLa notification Prowl, priorité {push['priority']} :")
+        print(f"  {push['event']} - {push['description']}")
+    print(f"\nLe GX après : {state(house)}")
+
+
+def closing(house: House) -> str:
+    """What the evening means to an owner."""
+    assert house.gx
+    charge, min_soc = house.gx.values[SOC], house.gx.values[MIN_SOC]
+    return (
+        f"Demain rouge : cette nuit la batterie se charge à {charge} %, et demain de 6 h à 22 h"
+        f" la maison vit sur elle, jusqu'à {min_soc:g} %."
+    )
 
 
 def main() -> None:
     """The whole evening, in a few seconds."""
+    everything = "--mqtt" in sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder))
         house.secret()
         subscriber = Subscriber(house.broker)
         try:
-            print("Une soirée simulée : un EcoDevice, un GX sur un mosquitto de test et Prowl, tous sur 127.0.0.1.")
+            print("Une soirée simulée sur cette machine : un EcoDevice, un GX et Prowl.")
+            print("Rien n'est lu ni écrit ailleurs.")
+            print(f"\n{LEGEND}")
+            if not everything:
+                print("Tous les messages : sh tests/demo.sh --mqtt")
             for moment in MOMENTS:
-                play(house, subscriber, *moment)
+                play(house, subscriber, moment, everything)
+            print("\n" + emphasis(closing(house), 31))
         finally:
             subscriber.process.terminate()
             house.close()

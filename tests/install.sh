@@ -1,28 +1,56 @@
-# Read by run.sh and demo.sh: mosquitto from the system's packages, and a .venv with what the tests use.
+# Read by run.sh and demo.sh: what they need, each thing only when it is not there yet.
+mosquitto_is_new=no
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-have_mosquitto() {
-    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null
+# system_install DEBIAN_PACKAGES FREEBSD_PACKAGES
+system_install() {
+    if command -v apt-get >/dev/null; then
+        echo "Installation de : $1"
+        as_root apt-get -qq update
+        # shellcheck disable=SC2086 # several packages
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $1 >/dev/null
+    else
+        echo "Installation de : $2"
+        # shellcheck disable=SC2086
+        as_root pkg install -y $2
+    fi
 }
 
-if ! have_mosquitto || ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    echo "Installation de mosquitto et de python3-venv..."
-    if command -v apt-get >/dev/null; then
-        as_root apt-get -qq update
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
-            mosquitto mosquitto-clients python3-venv >/dev/null
-    else
-        as_root pkg install -y mosquitto
-    fi
-fi
+have_mosquitto() {
+    (
+        PATH="$PATH:/usr/sbin:/usr/local/sbin"
+        command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null
+    )
+}
 
-if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import sys' 2>/dev/null; then
-    python3 -m venv --clear .venv
-fi
-if ! cmp -s pyproject.toml .venv/installed; then
-    echo "Installation des paquets Python dans .venv..."
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-    cp pyproject.toml .venv/installed
-fi
+need_mosquitto() {
+    if ! have_mosquitto; then
+        system_install "mosquitto mosquitto-clients" "mosquitto"
+        mosquitto_is_new=yes
+    fi
+}
+
+need_venv() {
+    if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+            system_install "python3-venv" "python3"
+        fi
+        python3 -m venv --clear .venv
+    fi
+}
+
+pip_install() {
+    echo "Installation de paquets Python dans .venv..."
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+}
+
+say_what_was_installed() {
+    if [ "$mosquitto_is_new" = yes ]; then
+        echo
+        echo "mosquitto vient d'être installé. Debian le démarre aussitôt ; pour l'arrêter :"
+        echo "    sudo systemctl disable --now mosquitto"
+    fi
+}

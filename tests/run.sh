@@ -3,6 +3,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
+need_mosquitto
+need_venv
+if ! cmp -s pyproject.toml .venv/installed; then
+    pip_install --editable '.[test]'
+    cp pyproject.toml .venv/installed
+fi
+say_what_was_installed
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
