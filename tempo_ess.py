@@ -251,8 +251,6 @@ CGWACS = "settings/0/Settings/CGwacs/"
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
 DAY_NAMES = (
     (7, "tous les jours"),
-    (8, "du lundi au vendredi"),
-    (9, "samedi et dimanche"),
     *[(day, "inactif") for day in INACTIVE_DAYS],
 )
 SOC = Setting(schedule(1, "Soc"), "Schedule 1 SoC", percent)
@@ -1091,6 +1089,7 @@ class Ledger:
         self.target = target
         self.read_only = read_only
         self.before: dict[Setting, Value] = {}  # the first answers of the run
+        self.heard: dict[Setting, Value] = {}  # the last answers, even those taken back
         self.values: dict[Setting, Value] = {}  # what the GX holds, as far as is known now
         self.awaited: set[Setting] = set()  # written since the last Read
         self.written: set[Setting] = set()  # written in this run
@@ -1129,6 +1128,7 @@ class Ledger:
         value = value_in(payload, setting.is_text)
         if value is not None:
             self.values[setting] = value
+            self.heard[setting] = value
             self.before.setdefault(setting, value)
 
     def start_reading(self) -> None:
@@ -1154,15 +1154,11 @@ class Ledger:
                 missing.append(setting)
         return missing
 
-    def last_heard(self) -> dict[Setting, Value]:
-        """The last value of each setting, even if it was taken back."""
-        return self.before | self.values
-
     def changes(self) -> dict[Setting, int]:
         """What is to be written: what is held otherwise, except against the owner's choice."""
         changes = {}
         for setting, target in self.target.items():
-            left_alone = setting is BATTERY_LIFE and owners_choice(self.last_heard())
+            left_alone = setting is BATTERY_LIFE and owners_choice(self.heard)
             right = agrees(setting, self.values.get(setting), target)
             if not right and not left_alone and setting not in self.mute:
                 changes[setting] = target
@@ -1182,7 +1178,7 @@ class Ledger:
             return Fate.MUTE
         if value is None:
             return Fate.PENDING
-        if setting is BATTERY_LIFE and not written and owners_choice(self.last_heard()):
+        if setting is BATTERY_LIFE and not written and owners_choice(self.heard):
             return Fate.OWNERS
         if agrees(setting, value, self.target[setting]):
             return Fate.CONFIRMED if written else Fate.KEPT
@@ -1719,12 +1715,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say which option is wrong, without argparse's English."""
-        named = re.search(r"--?[\w-]+", message)
+        named = re.findall(r"--?[\w-]+", message)
         option = named[0] if named else "ligne de commande"
         trouble = "valeur inconnue"
         if "not allowed with" in message:
-            both = re.findall(r"--[\w-]+", message)
-            option = " et ".join(both)
+            option = " et ".join(named)
             trouble = "ne vont pas ensemble"
         elif "expected one argument" in message:
             trouble = "il manque la valeur"
@@ -1815,7 +1810,7 @@ def report(ledger: Ledger, relay: str | None) -> str | None:
     """Say what became of each setting; the remark on an inactive Schedule 1, if there is one."""
     for setting in ledger.target:
         log.info(ledger.line(setting))
-    choice = owners_choice(ledger.last_heard())
+    choice = owners_choice(ledger.heard)
     if BATTERY_LIFE in ledger.target and choice:
         log.warning("%s : BatteryLife est %s", choice, Fate.OWNERS)
     if relay:

@@ -542,9 +542,17 @@ class House:
         )
 
     def run(
-        self, *arguments: str, at: str | None = None, scale: float = 1, **special: Any
+        self,
+        *arguments: str,
+        at: str | None = None,
+        scale: float = 1,
+        limits: dict[str, float] | None = None,
+        **special: Any,
     ) -> Result:
-        """Run the script to its end: in this process, unless streams are the point."""
+        """Run the script to its end: in this process, unless streams are the point.
+
+        scale: of all limits; limits: these, by the names of the script's constants, in seconds.
+        """
         if special:
             process = self.start(*arguments, at=at, scale=scale, **special)
             out, err = process.communicate(timeout=330)
@@ -557,7 +565,7 @@ class House:
         out_text, err_text = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
-            mock.patch.multiple(tempo_ess, **scaled(scale)),
+            mock.patch.multiple(tempo_ess, **(scaled(scale) | (limits or {}))),
             redirect_stdout(out_text),
             redirect_stderr(err_text),
         ):

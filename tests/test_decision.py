@@ -154,7 +154,8 @@ def test_the_owners_choice_is_left_alone_and_the_rest_is_written(
 
 
 def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
-    ledger = ledger_of(RED, BLUE | {HUB4_MODE: 3})
+    ledger = ledger_of(RED, BLUE | {HUB4_MODE: 1})
+    hear(ledger, {HUB4_MODE: 3})
     hear(ledger, {HUB4_MODE: None})
     assert BATTERY_LIFE not in ledger.changes()
 
