@@ -43,7 +43,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -722,16 +721,23 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
 
     For whatever cannot be trusted to return: DNS, a body that drips, pyprowl.
     """
-    outcome: Future[T] = Future()
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            outcome.set_result(call())
+            results.append(call())
         except BaseException as error:
-            outcome.set_exception(error)
+            errors.append(error)
 
-    threading.Thread(target=work, daemon=True).start()
-    return outcome.result(max(0.0, seconds))
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(max(0.0, seconds))
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError
+    return results[0]
 
 
 def shown(text: object) -> str:

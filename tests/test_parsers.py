@@ -164,7 +164,7 @@ def assert_nothing_is_guessed(answer: dict[str, Any]) -> None:
     assert known is None or not isinstance(code, bool | float)
     known = colour(parse_edf, answer)
     assert known is None or edf_day(known) in [
-        {"dateApplication": day["dateApplication"], "statut": day["statut"]}
+        {"dateApplication": day.get("dateApplication"), "statut": day["statut"]}
         for option in answer["content"]["options"]
         if option["option"] == "TEMPO"
         for day in option["calendrier"]

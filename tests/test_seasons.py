@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import gx_simulator as gx
 import pytest
 from facts import PROFILES
-from house import House, Peer, Reply, Request, api_body, edf_answer, free_port, http, rte_body
+from house import House, Peer, Reply, Request, api_body, edf_answer, http, rte_body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_faults import say, way
@@ -100,7 +100,9 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             say(b"\x20\x02\x00\x05")(link, earlier)
 
     starting = Peer(refuse_first)
-    for name, port in (("dead", free_port()), ("starting", starting.port)):
+    dead = socket.socket()  # bound, so that nobody else takes the port, and listening to nobody
+    dead.bind(("127.0.0.1", 0))
+    for name, port in (("dead", dead.getsockname()[1]), ("starting", starting.port)):
         house.secret(gxport=port).rename(folder / f"{name}.py")
     house.secret()
     patch = pytest.MonkeyPatch()
@@ -111,6 +113,7 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     yield house
     patch.undo()
     starting.close()
+    dead.close()
     house.close()
 
 
