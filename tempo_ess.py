@@ -98,7 +98,7 @@ class WrongUsage(Failure):
 
 
 class NoColour(Failure):
-    """Today's colour is not to be had."""
+    """Today's colour is not to be had: ends the run, unless it is a NoAnswer."""
 
     code = Exit.COLOUR
 
@@ -241,12 +241,14 @@ class Setting(NamedTuple):
         return names.get(value) or self.show(value)
 
 
+CGWACS = "settings/0/Settings/CGwacs/"
+
+
 def schedule(number_from_1: int, item: str) -> str:
     """The path of an item of one of the five schedules, which the GX counts from 0."""
     return f"{CGWACS}BatteryLife/Schedule/Charge/{number_from_1 - 1}/{item}"
 
 
-CGWACS = "settings/0/Settings/CGwacs/"
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
 DAY_NAMES = (
     (7, "tous les jours"),
@@ -670,7 +672,11 @@ class Fate(StrEnum):
 
 
 def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -> str | None:
-    """The push for a change of colour, claiming only what was confirmed; None when none is due."""
+    """The push for a change of colour, claiming only what was confirmed; None when none is due.
+
+    For a run that went well: what was refused or silent never comes here. In HP it is always
+    due, in HC only when the run changed something, since 20:05 has told the rest.
+    """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
     plan = profile_settings(config.profiles[tempo.demain])
@@ -1029,6 +1035,7 @@ def read_evening(
     evening = Evening()
     for name, value in imposed.items():
         evening.learn("imposée" if name == "periode" else "imposé", {name: value})
+    # An unknown demain alone asks nobody: today and the period imposed mean a trial.
     sources_wanted = evening.aujourdhui is None or evening.periode is None
     if sources_wanted and config.use_eco:
         try:
@@ -1086,7 +1093,11 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
 
 
 class Ledger:
-    """What a run wants of the GX with this serial, heard of it and wrote. No broker here."""
+    """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
+
+    Read empties `values` and fills it; a write or an empty N/ removes a value, and the next
+    answer brings it back. `before` and `heard` stay: the first and the last that was heard.
+    """
 
     def __init__(
         self, serial: str, target: Mapping[Setting, int], read_only: Collection[Setting]
@@ -1170,8 +1181,8 @@ class Ledger:
                 changes[setting] = target
         return changes
 
-    def is_starting(self) -> bool:
-        """A real GX is there, or one may be on its way up: its settings can still answer."""
+    def may_still_answer(self) -> bool:
+        """A real GX is there, or one may be on its way up, as a refused or cut try shows."""
         return self.alive or (self.troubled and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
@@ -1300,6 +1311,7 @@ class Link:
         if not self.serve(lambda: self.connack is not None, end):
             raise self.lost("pas de réponse à temps")
         if str(self.connack) in LOGIN_REFUSED:
+            # A GX that is starting refuses the right password too: a new try may help.
             raise NotLetIn(
                 "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                 " « MQTT access : On » (pas « Paired devices only »)"
@@ -1367,7 +1379,7 @@ class Link:
         ledger.start_reading()
         self.subscribe()
         self.ask(ledger.settings(), ledger.target, ANSWER)
-        if ledger.is_starting():
+        if ledger.may_still_answer():
             self.ask(ledger.settings(), ledger.target, STARTING - ANSWER)
         if ledger.values:
             self.ask(ledger.read_only, ledger.read_only, READ_ONLY)
@@ -1407,7 +1419,7 @@ class Link:
     def nobody_answers(self, dry_run: bool) -> None:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
         ledger = self.ledger
-        if ledger.is_starting():
+        if ledger.may_still_answer():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
         if ledger.serials:
             seen = ", ".join(shown(serial) for serial in sorted(ledger.serials)[:4])
@@ -1433,9 +1445,10 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
     end = start + GX_CONNECT
     while True:
         try:
-            with Link(config, ledger, min(end, start + GX_WORK)) as link:
+            with Link(config, ledger, end) as link:
                 link.connect()
-                end = link.deadline = start + GX_WORK
+                end = start + GX_WORK  # once let in, the whole time counts
+                link.deadline = end
                 link.work(dry_run, blindly)
                 return
         except NotLetIn as error:
@@ -1566,7 +1579,7 @@ def gx_checks(config: Config, zone: Value | None, now: datetime) -> list[Check]:
 
 def check_clock(now: datetime) -> Row:
     """Cron follows the machine's clock."""
-    here = now.astimezone(datetime.fromtimestamp(now.timestamp()).astimezone().tzinfo)
+    here = now.astimezone()  # to the machine's zone
     told = f"{here:%H:%M} (UTC{here:%z})"
     if here.utcoffset() == now.utcoffset():
         return Row(Level.OK, "heure de la machine", told)
@@ -1647,7 +1660,7 @@ def check_setting(check: Check, ledger: Ledger) -> Row:
 
 def check_gx(config: Config, now: datetime) -> Iterator[Row]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = [check.setting for check in gx_checks(config, None, now)]
+    settings = [one.setting for one in gx_checks(config, None, now)]
     ledger = Ledger(config.gxsn or "", {}, settings)
     try:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
@@ -1656,14 +1669,14 @@ def check_gx(config: Config, now: datetime) -> Iterator[Row]:
             link.subscribe()
             link.serve(lambda: bool(ledger.serials), time.monotonic() + ANSWER)
             yield check_serial(ledger)
-            link.subscribe()
+            link.subscribe()  # again: the ledger may have another serial now
             link.ask(settings, settings, ANSWER)
     except (Unreachable, NotLetIn) as failure:
         yield Row(Level.ERREUR, "GX", str(failure), Exit.GX)
         return
     if ledger.values:
         checks = gx_checks(config, ledger.values.get(TIME_ZONE), now)
-        yield from (check_setting(check, ledger) for check in checks)
+        yield from (check_setting(one, ledger) for one in checks)
     else:
         text = "aucun ne répond : broker de test, ou GX qui redémarre ?"
         yield Row(Level.ERREUR, "réglages du GX", text, Exit.UNCONFIRMED)
@@ -1706,8 +1719,10 @@ def print_check(path: Path, now: datetime, quiet: bool) -> Exit:
         word = f"{words[row.level]:<9}"
         if on_terminal:
             word = f"\x1b[{colours[row.level]}m{word}\x1b[0m"
-        level = row.level if quiet else Level.OK
-        log.log(level, "%s  %-20s  %s", word, row.subject, row.text)
+        if quiet:
+            log.log(row.level, "%s : %s", row.subject, row.text)
+        else:
+            log.info("%s  %-20s  %s", word, row.subject, row.text)
         if row.level is Level.ERREUR and code is Exit.OK:
             code = row.code
     return code
@@ -1794,7 +1809,7 @@ def relay_warning(config: Config, ledger: Ledger) -> str | None:
     return f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas. {RELAY_MENU}"
 
 
-def verdict(ledger: Ledger, relay: str | None, allowed: Fate | None) -> str | None:
+def verdict(ledger: Ledger, relay_trouble: str | None, allowed: Fate | None) -> str | None:
     """What keeps the run from exit 0 among what became of the settings; None when nothing does."""
     fine = (Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS, allowed)
     troubles = []
@@ -1803,8 +1818,8 @@ def verdict(ledger: Ledger, relay: str | None, allowed: Fate | None) -> str | No
             continue
         if fate is not Fate.MUTE:
             troubles.append(f"le GX ne confirme pas {setting.label}")
-        elif relay and setting in RELAYS.values():
-            troubles.append(f"{setting.label} ne répond pas ({relay})")
+        elif relay_trouble and setting in RELAYS.values():
+            troubles.append(f"{setting.label} ne répond pas ({relay_trouble})")
         else:
             troubles.append(f"le GX ne répond pas pour {setting.label}")
     if not troubles:
@@ -1812,15 +1827,15 @@ def verdict(ledger: Ledger, relay: str | None, allowed: Fate | None) -> str | No
     return " ; ".join(troubles)
 
 
-def report(ledger: Ledger, relay: str | None) -> str | None:
+def report(ledger: Ledger, relay_trouble: str | None) -> str | None:
     """Say what became of each setting; the remark on an inactive Schedule 1, if there is one."""
     for setting in ledger.target:
         log.info(ledger.line(setting))
     choice = owners_choice(ledger.heard)
     if BATTERY_LIFE in ledger.target and choice:
         log.warning("%s : BatteryLife est %s", choice, Fate.OWNERS)
-    if relay:
-        log.warning("%s", relay)
+    if relay_trouble:
+        log.warning("%s", relay_trouble)
     if float(ledger.values.get(DAY, 0)) >= 0:
         return None
     inactive = "Schedule 1 inactif : pas de recharge programmée"
@@ -1839,8 +1854,8 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    relay = relay_warning(config, ledger)
-    inactive = report(ledger, relay)
+    relay_trouble = relay_warning(config, ledger)
+    inactive = report(ledger, relay_trouble)
     if not evening.imposed("aujourdhui"):
         written = {setting: target[setting] for setting in target if setting in ledger.written}
         for told in somebody_else(written, config.profiles[tempo.aujourdhui], ledger.before):
@@ -1850,7 +1865,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str
         allowed = Fate.PENDING
     elif options.no_confirm:
         allowed = Fate.PUBLISHED
-    trouble = verdict(ledger, relay, allowed)
+    trouble = verdict(ledger, relay_trouble, allowed)
     if failure is None and trouble:
         failure = Unconfirmed(trouble)
     if failure:

@@ -189,10 +189,10 @@ def test_an_empty_payload_takes_a_confirmation_back() -> None:
 
 def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
     ledger = Ledger(SN, RED, [])
-    assert not ledger.is_starting()
+    assert not ledger.may_still_answer()
     hear(ledger, BLUE, retained=True)
     assert ledger.missing(RED) == list(RED)
-    assert ledger.is_starting()
+    assert ledger.may_still_answer()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_another_serial_is_noted_and_its_values_are_not_ours() -> None:
         ledger.hear(f"N/ffffffffffff/{path}", b'{"value":100}', False)
     assert ledger.serials == {"ffffffffffff"}
     assert ledger.missing(RED) == list(RED)
-    assert not ledger.is_starting()
+    assert not ledger.may_still_answer()
 
 
 # ---- Somebody else was here ----------------------------------------------------------------------
