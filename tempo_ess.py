@@ -466,7 +466,8 @@ class Secret:
 
 def fetch_certificate(gx: str | None, port: int) -> str:
     """The command that fetches a GX's certificate."""
-    return f"openssl s_client -connect {gx}:{port} </dev/null | openssl x509 > gx.crt"
+    where = f"{gx or 'ADRESSE_DU_GX'}:{port}"
+    return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
 
 
 def pinned_context(cert: Path) -> ssl.SSLContext:
@@ -960,7 +961,7 @@ def ask_api(days: Sequence[date], deadline: float) -> Calendar:
     for day in days:
         try:
             calendar |= parse_api(fetch(f"{API}{day}", deadline, requests.Session()))
-        except NoAnswer:
+        except (NoAnswer, LookupError, TypeError, AttributeError):
             if not calendar:
                 raise
             # What is known of the first day is not lost with the second.
@@ -1177,7 +1178,8 @@ class Ledger:
         for setting, target in self.target.items():
             left_alone = setting is BATTERY_LIFE and owners_choice(self.heard)
             right = agrees(setting, self.values.get(setting), target)
-            if not right and not left_alone and setting not in self.mute:
+            known = setting in self.values or setting in self.awaited
+            if known and not right and not left_alone:
                 changes[setting] = target
         return changes
 
@@ -1302,7 +1304,7 @@ class Link:
         try:
             self.open(end)
         except ssl.SSLCertVerificationError:
-            causes = "il l'a renouvelé, ou une horloge (ici ou sur le GX) est fausse"
+            causes = "le GX l'a renouvelé, ou une horloge (ici ou sur le GX) est fausse"
             fetch_it = fetch_certificate(config.gx, config.gxport)
             trouble = "le certificat du GX n'est pas, ou plus, celui de gxcert"
             raise Unreachable(f"{trouble} : {causes} ; reprenez-le ({fetch_it})") from None
@@ -1423,7 +1425,7 @@ class Link:
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
         if ledger.serials:
             seen = ", ".join(shown(serial) for serial in sorted(ledger.serials)[:4])
-            announced = f"gxsn = {ledger.serial} n'est pas ce GX, qui annonce {seen}"
+            announced = f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce {seen}"
             raise Unconfirmed(f"{announced} : corrigez secret.py")
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
@@ -1451,12 +1453,15 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
                 link.deadline = end
                 link.work(dry_run, blindly)
                 return
+        except Unreachable as failure:
+            if ledger.written:
+                raise Unconfirmed(str(failure)) from None
+            raise
         except NotLetIn as error:
             ledger.troubled = True
             reason = str(error)
         if time.monotonic() + CONNECT_PAUSE >= end:
-            failure = Unconfirmed if ledger.written else Unreachable
-            raise failure(reason)
+            raise (Unconfirmed if ledger.written else Unreachable)(reason)
         log.info("%s", sentences(reason, f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
         time.sleep(CONNECT_PAUSE)
 
@@ -1699,7 +1704,8 @@ def check(path: Path, now: datetime) -> Iterator[Row]:
     for text in hints:
         yield Row(Level.ATTENTION, "secret.py", text)
     yield from check_colours(config, now)
-    if config.gx and not any("gxcert" in text for text in problems):
+    access = ("gxtls", "gxcert", "gxport", "gxpassword")
+    if config.gx and not any(text.startswith(access) for text in problems):
         yield from check_gx(config, now)
     if config.prowlkey:
         trouble = prowl(config.prowlkey, lambda service: service.verify_key())

@@ -178,6 +178,13 @@ def test_an_empty_payload_takes_an_answer_back() -> None:
     assert ledger.taken_back
 
 
+def test_what_was_right_and_taken_back_is_asked_again_and_not_written_blindly() -> None:
+    ledger = written(ledger_of(RED, BLUE | {BATTERY_LIFE: 11, MIN_SOC: 25}))
+    hear(ledger, {SOC: None, BATTERY_LIFE: None, MIN_SOC: None})
+    assert set(ledger.missing(RED)) == set(RED)
+    assert set(ledger.changes()) == {SOC}
+
+
 def test_an_empty_payload_takes_a_confirmation_back() -> None:
     ledger = written(ledger_of(RED, BLUE))
     hear(ledger, RED)
@@ -304,7 +311,10 @@ def test_no_push_in_hc_when_nothing_changed_but_the_relay() -> None:
 def test_a_push_never_claims_what_was_not_confirmed(
     period: str, target: dict[Setting, int]
 ) -> None:
-    fates = written(Ledger(SN, target, [])).fates()
+    ledger = Ledger(SN, target, [])
+    for setting in target:
+        ledger.write(setting)  # as --no-confirm does
+    fates = ledger.fates()
     notice = str(tempo_ess.change_notice(tempo("BLEU", "ROUGE", period), config(), fates))
     assert "publié, non confirmé" in notice
     assert "prêt" not in notice
