@@ -42,7 +42,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -71,7 +71,7 @@ log = logging.getLogger("tempo_ess")
 T = TypeVar("T")
 
 
-# ---- Exit codes and expected failures ------------------------------------------------------------
+# ---- Exit codes, failures, words -----------------------------------------------------------------
 
 
 class Exit(IntEnum):
@@ -121,6 +121,20 @@ class Unconfirmed(Failure):
     """The GX does not hold, or does not show, what it should."""
 
     code = Exit.UNCONFIRMED
+
+
+NOTHING_WRITTEN = "Rien n'a été écrit, le GX garde ses réglages"
+
+
+def sentences(*texts: str) -> str:
+    """These texts, each with its full stop before the next begins."""
+    ended = [text if text.endswith((".", "?")) else f"{text}." for text in texts]
+    return " ".join(ended)
+
+
+def shown(text: object) -> str:
+    """Text that came from a peer, fit for a terminal: at most 40 of its characters, escaped."""
+    return ascii(str(text)[:40])[1:-1]
 
 
 # ---- TEMPO ---------------------------------------------------------------------------------------
@@ -189,39 +203,10 @@ def known_days(now: datetime) -> dict[str, date]:
 # ---- Settings of the GX --------------------------------------------------------------------------
 
 Value = float | str
-
-# What a person chooses behind a raw BatteryLife/State: the GX itself moves 1 to 2..8 and 10 to 11
-# or 12; 9 is the owner's own choice [dbus-systemcalc-py].
-ON_STATES, KEEP_CHARGED, OFF_STATES = range(1, 9), 9, range(10, 13)
-ESS_MODES = (
-    *[(state, "on") for state in ON_STATES],
-    (KEEP_CHARGED, "Keep batteries charged"),
-    *[(state, "off") for state in OFF_STATES],
-)
-STATE_ON, STATE_OFF = 1, 10  # the only States written
+STATE_ON, KEEP_CHARGED, STATE_OFF = 1, 9, 10  # 1 and 10 are the only States written
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
-DISABLED = -1  # a relay's function: the relay then has no State
-
-
-def number(value: float) -> str:
-    """Show a number as it is."""
-    return f"{value:g}"
-
-
-def percent(value: float) -> str:
-    """Show a state of charge."""
-    return f"{value:g} %"
-
-
-def hours(seconds: float) -> str:
-    """Show a duration."""
-    return f"{seconds / 3600:g} h"
-
-
-def time_of_day(seconds: float) -> str:
-    """Show seconds after midnight."""
-    return f"{seconds // 3600:02.0f}:{seconds % 3600 // 60:02.0f}"
+EVERY_DAY = 7  # of a schedule's Day; a negative one is inactive
 
 
 class Setting(NamedTuple):
@@ -229,49 +214,45 @@ class Setting(NamedTuple):
 
     path: str
     label: str
-    show: Callable[[Any], str] = number
-    names: Sequence[tuple[float, str]] = ()
+    unit: str = ""
+    scale: int = 1  # GX values in one unit
+    names: tuple[tuple[float, str], ...] = ()
     is_text: bool = False
 
-    def text(self, value: Value | None) -> str:
+    def text(self, value: Any) -> str:
         """The value for a person; ? for one that is not known."""
         if value is None:
             return "?"
-        names: dict[Any, str] = dict(self.names)
-        return names.get(value) or self.show(value)
+        if self.is_text:
+            return shown(value)
+        return dict(self.names).get(value) or f"{value / self.scale:g}{self.unit}"
 
 
+# What a person chooses behind a raw BatteryLife/State: the GX itself moves 1 to 2..8 and 10 to 11
+# or 12; 9 is the owner's own choice [dbus-systemcalc-py].
+ESS_MODES = (
+    *((state, "on") for state in range(1, 9)),
+    (KEEP_CHARGED, "Keep batteries charged"),
+    *((state, "off") for state in range(10, 13)),
+)
+DAYS = ((EVERY_DAY, "tous les jours"), *((day, "inactif") for day in range(-11, 0)))
 CGWACS = "settings/0/Settings/CGwacs/"
-
-
-def schedule(number_from_1: int, item: str) -> str:
-    """The path of an item of one of the five schedules, which the GX counts from 0."""
-    return f"{CGWACS}BatteryLife/Schedule/Charge/{number_from_1 - 1}/{item}"
-
-
-INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
-DAY_NAMES = (
-    (7, "tous les jours"),
-    *[(day, "inactif") for day in INACTIVE_DAYS],
-)
-SOC = Setting(schedule(1, "Soc"), "Schedule 1 SoC", percent)
-MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", percent)
+SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
+SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", " %")
+MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", " %")
 BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", names=ESS_MODES)
-DAY = Setting(schedule(1, "Day"), "Schedule 1 Day", names=DAY_NAMES)
-HUB4_MODE = Setting(
-    CGWACS + "Hub4Mode",
-    "Mode ESS (Hub4Mode)",
-    names=((1, "ESS"), (2, "ESS"), (EXTERNAL_CONTROL, "contrôle externe")),
-)
-RELAY_NAMES = ((0, "ouvert"), (1, "fermé"))
+DAY = Setting(SCHEDULES + "0/Day", "Schedule 1 Day", names=DAYS)
+HUB4_MODES = ((1, "ESS"), (2, "ESS"), (EXTERNAL_CONTROL, "contrôle externe"))
+HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", names=HUB4_MODES)
+RELAY_STATES = ((0, "ouvert"), (1, "fermé"))
 RELAYS = {
-    1: Setting("system/0/Relay/0/State", "Relais 1", names=RELAY_NAMES),
-    2: Setting("system/0/Relay/1/State", "Relais 2", names=RELAY_NAMES),
+    1: Setting("system/0/Relay/0/State", "Relais 1", names=RELAY_STATES),
+    2: Setting("system/0/Relay/1/State", "Relais 2", names=RELAY_STATES),
 }
-FUNCTION_NAMES = ((DISABLED, "désactivé"), (0, "alarme"), (MANUAL, "Manual"))
+FUNCTIONS = ((-1, "désactivée"), (0, "alarme"), (MANUAL, "Manual"))  # with -1 there is no State
 RELAY_FUNCTIONS = {
-    1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", names=FUNCTION_NAMES),
-    2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", names=FUNCTION_NAMES),
+    1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", names=FUNCTIONS),
+    2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", names=FUNCTIONS),
 }
 RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
@@ -308,7 +289,8 @@ class Config(NamedTuple):
     """secret.py, checked; None is "not set". The GX's certificate is there when TLS is wanted."""
 
     ecodevice: str | None
-    ecologin: tuple[str, str] | None
+    ecouser: str | None
+    ecopassword: str | None
     ecoinput: int
     use_eco: bool
     use_api: bool
@@ -323,7 +305,7 @@ class Config(NamedTuple):
 
 
 HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
-ADDRESS = 'un nom ou une adresse comme "192.168.1.50", avec des points, sans http://'
+Rule = Callable[[Any], bool]
 
 
 def is_text(value: Any) -> bool:
@@ -331,24 +313,9 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable()
 
 
-def is_address(value: Any) -> bool:
-    """A host name or address, perhaps with a port."""
-    return is_text(value) and re.search(r"[\s,/]", value) is None
-
-
-def is_host(value: Any) -> bool:
-    """A host name or address without a port; an IPv6 address has several colons."""
-    return is_address(value) and value.count(":") != 1
-
-
-def is_serial(value: Any) -> bool:
-    """12 hexadecimal digits."""
-    return is_text(value) and re.fullmatch("[0-9A-Fa-f]{12}", value) is not None
-
-
-def is_time(value: Any) -> bool:
-    """A time like 06:00."""
-    return is_text(value) and re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", value) is not None
+def is_flag(value: Any) -> bool:
+    """True or False."""
+    return isinstance(value, bool)
 
 
 def are_couleurs(value: Any) -> bool:
@@ -356,15 +323,26 @@ def are_couleurs(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(one in list(Couleur) for one in value)
 
 
+def matches(pattern: str) -> Rule:
+    """The rule for a text of this form."""
+    return lambda value: is_text(value) and re.fullmatch(pattern, value) is not None
+
+
+ADDRESS = matches(r"[^\s,/]+")
+HOST = matches(r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*")  # no port; IPv6 has several colons
+SERIAL = matches("[0-9A-Fa-f]{12}")
+TIME = matches("([01][0-9]|2[0-3]):[0-5][0-9]")
+
+
 class Secret:
     """The variables of secret.py, taken one rule at a time; what is wrong is kept to be told."""
 
     def __init__(self, names: Mapping[str, Any]) -> None:
         self.names = names
-        self.defaults: dict[str, Any] = {}  # every name that a rule asked for
-        self.problems: list[str] = []
+        self.defaults: dict[str, Any] = {}  # of every name that a rule asked for
+        self.problems: dict[str, str] = {}  # by name
 
-    def take(self, name: str, default: Any, right: Callable[[Any], bool], wanted: str) -> Any:
+    def take(self, name: str, default: Any, right: Rule, wanted: str) -> Any:
         """The value of this name; the default when it is missing, empty or wrong."""
         self.defaults[name] = default
         value = self.names.get(name, default)
@@ -372,31 +350,24 @@ class Secret:
             value = value.strip() or default
         if value is default or right(value):
             return value
-        shown = repr(value)[:40]
-        if name in HIDDEN:
-            shown = "(masqué)"
-        self.problems.append(f"{name} = {shown} : il faut {wanted}")
+        shown_value = "(masqué)" if name in HIDDEN else repr(value)[:40]
+        self.problems[name] = f"{name} = {shown_value} : il faut {wanted}"
         return default
 
-    def need(
-        self, name: str, right: Callable[[Any], bool], wanted: str, otherwise: str = ""
-    ) -> Any:
-        """The same for a name that has no default; otherwise says how to do without it."""
-        if str(self.names.get(name) or "").strip() == "":
-            self.defaults[name] = None
-            self.problems.append(f"{name} manque : il faut {wanted}{otherwise}")
-            return None
-        return self.take(name, None, right, wanted)
+    def need(self, name: str, right: Rule, wanted: str) -> Any:
+        """The same for a name that has no default."""
+        value = self.take(name, None, right, wanted)
+        if value is None:
+            self.problems.setdefault(name, f"{name} manque : il faut {wanted}")
+        return value
 
     def text(self, name: str) -> Any:
         """A text, or None."""
         return self.take(name, None, is_text, "un texte entre guillemets droits, sur une ligne")
 
-    def flag(self, name: str, default: bool) -> bool:
+    def flag(self, name: str, default: bool) -> Any:
         """A choice."""
-        return bool(
-            self.take(name, default, lambda value: isinstance(value, bool), "True ou False")
-        )
+        return self.take(name, default, is_flag, "True ou False")
 
     def number(self, name: str, default: int | None, low: int, high: int) -> Any:
         """A whole number from low to high."""
@@ -416,57 +387,48 @@ class Secret:
         )
         if profile.min_soc > profile.charge:
             told = f"{min_soc} = {profile.min_soc}, {charge} = {profile.charge}"
-            self.problems.append(f"{told} : {min_soc} ne doit pas dépasser {charge}")
+            trouble = f"{told} : {min_soc} ne doit pas dépasser {charge}"
+            self.problems.setdefault(charge, trouble)
         return profile
 
     def relay(self) -> Relay | None:
         """The relay, if one is to be driven."""
         number = self.number("relais", None, 1, 2)
-        default = ["BLANC", "ROUGE"]
+        couleurs = ["BLANC", "ROUGE"]
         wanted = 'une liste comme ["BLANC", "ROUGE"]'
-        couleurs = self.take("relais_couleurs", default, are_couleurs, wanted)
-        debut = self.take("relais_debut", "06:00", is_time, 'une heure comme "06:00"')
-        fin = self.take("relais_fin", "22:00", is_time, 'une heure comme "22:00"')
+        couleurs = self.take("relais_couleurs", couleurs, are_couleurs, wanted)
+        debut = self.take("relais_debut", "06:00", TIME, 'une heure comme "06:00"')
+        fin = self.take("relais_fin", "22:00", TIME, 'une heure comme "22:00"')
         if debut >= fin:
-            told = f"relais_debut = {debut}, relais_fin = {fin}"
-            self.problems.append(f"{told} : il faut le début avant la fin")
-        if number is None:
-            return None
-        return Relay(number, couleurs, debut, fin)
+            trouble = f"relais_debut = {debut}, relais_fin = {fin} : il faut le début avant la fin"
+            self.problems.setdefault("relais_fin", trouble)
+        return Relay(number, couleurs, debut, fin) if number else None
 
-    def certificate(self, folder: Path, gx: str | None, port: int) -> Path | None:
+    def certificate(self, folder: Path, where: str) -> Path | None:
         """The file of the GX's own certificate, beside secret.py; None when it is of no use."""
         name = self.text("gxcert")
-        if not self.flag("gxtls", False):
+        try:
+            pinned_context(folder / str(name))
+        except (OSError, ValueError):
+            trouble = f"gxcert = {name} : pas de certificat lisible"
+            fetch_it = fetch_certificate(where)
+            self.problems.setdefault("gxcert", f"{trouble} ; il s'obtient par {fetch_it}")
             return None
-        trouble = "gxcert manque"
-        if name is None and self.names.get("gxcert"):
-            return None  # not a text: told already
-        if name:
-            cert = folder / str(name)
-            try:
-                pinned_context(cert)
-                return cert
-            except (OSError, ValueError):
-                trouble = f"gxcert = {name} : pas un certificat lisible"
-        self.problems.append(f"{trouble} ; il s'obtient par {fetch_certificate(gx, port)}")
-        return None
+        return folder / str(name)
 
     def hints(self) -> list[str]:
         """Names that look mistyped."""
         hints = []
         for name, value in self.names.items():
-            if name in self.defaults or name.startswith("_") or hasattr(value, "__name__"):
-                continue
             near = difflib.get_close_matches(name.lower(), self.defaults, 1, 0.75)
-            if near:
+            ours = name in self.defaults or name.startswith("_") or hasattr(value, "__name__")
+            if near and not ours:
                 hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
         return hints
 
 
-def fetch_certificate(gx: str | None, port: int) -> str:
-    """The command that fetches a GX's certificate."""
-    where = f"{gx or 'ADRESSE_DU_GX'}:{port}"
+def fetch_certificate(where: str) -> str:
+    """The command that fetches the certificate of the GX at this address and port."""
     return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
 
 
@@ -485,32 +447,33 @@ def pinned_context(cert: Path) -> ssl.SSLContext:
 
 def read_config(secret: Secret, folder: Path) -> Config:
     """Every rule of secret.py, in one place."""
-    use_eco = secret.flag("use_eco", True)
-    use_api = secret.flag("use_api", True)
+    address = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
+    use_eco, use_api = secret.flag("use_eco", True), secret.flag("use_api", True)
     if not use_eco and not use_api:
-        secret.problems.append("use_eco = False, use_api = False : il faut au moins une source")
+        secret.problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
     if use_eco:
-        otherwise = " ; sans EcoDevice : use_eco = False"
-        ecodevice = secret.need("ecodevice", is_address, ADDRESS, otherwise)
+        without = " (sans EcoDevice : use_eco = False)"
+        ecodevice = secret.need("ecodevice", ADDRESS, address + without)
     else:
         ecodevice = secret.text("ecodevice")
-    user, password = secret.text("ecouser"), secret.text("ecopassword")
-    gx = secret.need("gx", is_host, ADDRESS + " ni port (il se met dans gxport)")
-    serial = "12 chiffres hexadécimaux, le VRM Portal ID (--check le nomme)"
-    gxsn = secret.need("gxsn", is_serial, serial)
-    gxport = secret.number("gxport", None, 1, 65535)
-    if gxport is None:
-        gxport = 8883 if secret.names.get("gxtls") is True else 1883
+    gx = secret.need("gx", HOST, address + " ni port (il se met dans gxport)")
+    gxsn = secret.need("gxsn", SERIAL, "12 chiffres hexadécimaux, le VRM Portal ID")
+    gxtls = secret.flag("gxtls", False)
+    gxport = secret.number("gxport", None, 1, 65535) or (8883 if gxtls else 1883)
+    gxcert = secret.text("gxcert")
+    if gxtls:
+        gxcert = secret.certificate(folder, f"{gx or 'ADRESSE_DU_GX'}:{gxport}")
     return Config(
         ecodevice=ecodevice,
-        ecologin=(user, password) if user and password else None,
+        ecouser=secret.text("ecouser"),
+        ecopassword=secret.text("ecopassword"),
         ecoinput=secret.number("ecoinput", 1, 1, 2),
         use_eco=use_eco,
         use_api=use_api,
         gx=gx,
         gxsn=gxsn and gxsn.lower(),
         gxport=gxport,
-        gxcert=secret.certificate(folder, gx, gxport),
+        gxcert=gxcert if gxtls else None,
         gxpassword=secret.text("gxpassword"),
         prowlkey=secret.text("prowlkey"),
         profiles={
@@ -536,82 +499,73 @@ def read_source(path: Path) -> bytes:
     """The text of secret.py, which cron will execute; WrongUsage when it is absent or unsafe."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise WrongUsage(f"{path} n'est pas un fichier")
-        source = path.read_bytes()
+        source = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
     except FileNotFoundError:
-        advice = "copiez secret.py.example sous ce nom et remplissez-le"
-        raise WrongUsage(f"{path} est absent : {advice}") from None
+        raise WrongUsage(f"{path} est absent : copiez secret.py.example et remplissez-le") from None
     except OSError:
-        raise WrongUsage(f"{path} est illisible pour cet utilisateur") from None
+        source = None
+    if source is None:
+        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire")
     if status.st_mode & stat.S_IWOTH:
         raise WrongUsage(f"{path} est modifiable par tous, et cron l'exécute : chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
         owner, user = user_name(status.st_uid), user_name(os.geteuid())
-        advice = f"lancez le script sous {owner}, sans sudo"
-        raise WrongUsage(f"{path} est à {owner}, mais le script tourne sous {user} : {advice}")
+        raise WrongUsage(
+            f"{path} est à {owner}, mais le script tourne sous {user} :"
+            f" lancez-le sous {owner}, sans sudo"
+        )
     return source
 
 
-def run_secret(path: Path) -> dict[str, Any]:
-    """The variables of secret.py; WrongUsage when it is absent, unsafe or wrong Python.
+def mistake_in(path: Path, error: BaseException) -> str:
+    """What is wrong in secret.py, by its place alone: its text can show a key."""
+    frame = error.__traceback__ and error.__traceback__.tb_next
+    line = frame.tb_lineno if frame else None
+    trouble = f"erreur Python {type(error).__name__}"
+    if isinstance(error, NameError):
+        trouble = "un texte sans guillemets droits, ou un choix autre que True ou False"
+    if isinstance(error, SyntaxError):
+        line = error.lineno
+        trouble = "mal écrit (texte sans guillemets droits, nombre avec %, espace devant un nom ?)"
+    return f"{path}, ligne {line} : {trouble}" if line else f"{path} : {trouble}"
 
-    An error is told by its place alone: its text, and Python's own warnings, can show a key.
-    """
+
+def examine(path: Path) -> tuple[Config, Secret]:
+    """secret.py: what is usable of it, and what is wrong; WrongUsage when it cannot be run."""
     source = read_source(path)
     names: dict[str, Any] = {"__name__": "secret", "__file__": str(path)}
-    advice = "texte sans guillemets droits, nombre avec %, ou espace devant un nom ?"
-    with warnings.catch_warnings(action="ignore"):
-        try:
-            code = compile(source, str(path), "exec")
-        except SyntaxError as error:
-            place = str(path)
-            if error.lineno:
-                place = f"{path}, ligne {error.lineno}"
-            raise WrongUsage(f"{place} : mal écrit ({advice})") from None
-        except ValueError:
-            raise WrongUsage(f"{path} n'est pas du texte") from None
-        try:
-            exec(code, names)
-        except (Exception, SystemExit) as error:
-            frame = error.__traceback__ and error.__traceback__.tb_next
-            line = frame.tb_lineno if frame else 0
-            if isinstance(error, NameError):
-                trouble = "un texte sans guillemets droits, ou un choix autre que True ou False"
-            else:
-                trouble = f"erreur Python {type(error).__name__}"
-            raise WrongUsage(f"{path}, ligne {line} : {trouble}") from None
-    return names
-
-
-def examine(path: Path) -> tuple[Config, list[str], list[str]]:
-    """secret.py: what is usable of it, every problem, and hints about names that look mistyped."""
-    secret = Secret(run_secret(path))
-    config = read_config(secret, path.parent)
-    return config, secret.problems, secret.hints()
+    try:
+        with warnings.catch_warnings(action="ignore"):  # they quote the line
+            exec(compile(source, str(path), "exec"), names)
+    except (Exception, SystemExit) as error:
+        raise WrongUsage(mistake_in(path, error)) from None
+    secret = Secret(names)
+    return read_config(secret, path.parent), secret
 
 
 def load_config(path: Path) -> Config:
     """The configuration; WrongUsage with every problem at once, before anything is contacted."""
-    config, problems, hints = examine(path)
-    for hint in hints:
+    config, secret = examine(path)
+    for hint in secret.hints():
         log.warning("%s : %s", path, hint)
-    if problems:
+    if secret.problems:
         heading = f"{path} est à corriger, rien n'a été contacté :"
-        raise WrongUsage("\n  ".join([heading, *problems]))
+        raise WrongUsage("\n  ".join([heading, *secret.problems.values()]))
     return config
 
 
 # ---- Decision: no clock, no log, no network ------------------------------------------------------
 
+Target = dict[Setting, int]
 
-def profile_settings(profile: Profile) -> dict[Setting, int]:
+
+def profile_settings(profile: Profile) -> Target:
     """What the GX holds on a day with this profile."""
     state = STATE_ON if profile.battery_life else STATE_OFF
     return {SOC: profile.charge, MIN_SOC: profile.min_soc, BATTERY_LIFE: state}
 
 
-def target_settings(tempo: Tempo, config: Config, now: datetime) -> dict[Setting, int]:
+def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     """What the GX is to hold after a run at this Paris time.
 
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
@@ -622,41 +576,25 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> dict[Setting
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
         del target[SOC]
-    if config.relay:
-        in_time = config.relay.debut <= now.strftime("%H:%M") < config.relay.fin
-        closed = in_time and tempo.aujourdhui in config.relay.couleurs
-        target[RELAYS[config.relay.number]] = int(closed)
+    relay = config.relay
+    if relay:
+        in_time = relay.debut <= now.strftime("%H:%M") < relay.fin
+        target[RELAYS[relay.number]] = int(in_time and tempo.aujourdhui in relay.couleurs)
     return target
 
 
-def read_only_settings(tempo: Tempo, config: Config) -> list[Setting]:
-    """What a run reads along, to know what its writes are worth."""
-    settings = [DAY]
-    if tempo.periode is Periode.HC:
-        settings.append(HUB4_MODE)
-    if config.relay:
-        settings.append(RELAY_FUNCTIONS[config.relay.number])
-    return settings
-
-
-def somebody_else(
-    target: Mapping[Setting, int], today: Profile, before: Mapping[Setting, Value]
-) -> list[str]:
+def somebody_else(written: Target, today: Profile, before: Mapping[Setting, Value]) -> list[str]:
     """Settings that held neither today's value nor the target before this run wrote them."""
     told = []
     for setting, expected in profile_settings(today).items():
-        if setting not in target or setting not in before:
-            continue
-        held = before[setting]
-        if agrees(setting, held, expected) or agrees(setting, held, target[setting]):
-            continue
-        if setting is BATTERY_LIFE and owners_choice(before):
-            continue
-        values = f"{setting.text(held)} au lieu de {setting.text(expected)}"
-        told.append(
-            f"{setting.label} était à {values} : changé à la main, par un autre programme"
-            " (evcc, VRM), ou une soirée manquée ?"
-        )
+        held = before.get(setting)
+        ours = {setting.text(expected), setting.text(written.get(setting))}
+        if setting in written and held is not None and setting.text(held) not in ours:
+            told.append(
+                f"{setting.label} était à {setting.text(held)} au lieu de"
+                f" {setting.text(expected)} : changé à la main, par un autre programme"
+                " (evcc, VRM), ou une soirée manquée ?"
+            )
     return told
 
 
@@ -681,29 +619,27 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
     plan = profile_settings(config.profiles[tempo.demain])
-    ours = {setting: fate for setting, fate in fates.items() if setting in plan}
-    unsure = Fate.PUBLISHED in ours.values()
+    charge, min_soc, battery_life = (f"{one.label} {one.text(plan[one])}" for one in plan)
     charge = f"charge {SOC.text(plan[SOC])}"
-    min_soc = f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}"
-    battery_life = f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}"
+    ours = [fates[one] for one in plan if one in fates]
+    unsure = Fate.PUBLISHED in ours
     if tempo.periode is Periode.HP:
         sure = Fate.PUBLISHED if unsure else "confirmée"
         return f"Demain {tempo.demain} : {charge} ({sure}) ; à 22 h {min_soc}, {battery_life}"
-    if not {Fate.CONFIRMED, Fate.PUBLISHED} & set(ours.values()):
+    if not unsure and Fate.CONFIRMED not in ours:
         return None
-    told = [min_soc]
-    if ours[SOC] is not Fate.KEPT:
+    told = [min_soc, battery_life]
+    if fates[BATTERY_LIFE] is Fate.OWNERS:
+        told = [min_soc]
+    if fates[SOC] is not Fate.KEPT:
         told.insert(0, charge)
-    left = ""
-    if ours[BATTERY_LIFE] is Fate.OWNERS:
-        left = f" ; BatteryLife {Fate.OWNERS}"
-    else:
-        told.append(battery_life)
-    opening = f"Demain {tempo.demain}, prêt"
-    sure = "confirmés" if len(told) > 1 else "confirmé"
     if unsure:
-        opening, sure = f"Demain {tempo.demain}", Fate.PUBLISHED
-    return f"{opening} : {', '.join(told)} ({sure}){left}"
+        return f"Demain {tempo.demain} : {', '.join(told)} ({Fate.PUBLISHED})"
+    sure = "confirmés" if len(told) > 1 else "confirmé"
+    notice = f"Demain {tempo.demain}, prêt : {', '.join(told)} ({sure})"
+    if fates[BATTERY_LIFE] is Fate.OWNERS:
+        notice += f" ; BatteryLife {Fate.OWNERS}"
+    return notice
 
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
@@ -715,12 +651,6 @@ ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable (tests/FACTS.md
 WEB_SOURCE = 15.0
 PROWL = 15.0
 MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
-
-
-def sentences(*texts: str) -> str:
-    """These texts, each with its full stop before the next begins."""
-    ended = [text if text.endswith((".", "?")) else f"{text}." for text in texts]
-    return " ".join(ended)
 
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:
@@ -747,16 +677,6 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     return results[0]
 
 
-def shown(text: object) -> str:
-    """Text that came from a peer, fit for a terminal: at most 40 of its characters, escaped."""
-    return ascii(str(text)[:40])
-
-
-def shown_bare(text: object) -> str:
-    """The same without quotes."""
-    return shown(text).strip("'")
-
-
 WORDS: list[tuple[type[BaseException], str]] = [  # the first that fits
     (requests.RequestException, "requête impossible"),
     (socket.gaierror, "nom inconnu du réseau"),
@@ -765,6 +685,7 @@ WORDS: list[tuple[type[BaseException], str]] = [  # the first that fits
     (ConnectionError, "connexion coupée"),
     (ssl.SSLError, "échec TLS"),
     (OSError, "réseau injoignable"),
+    (BaseException, "réponse illisible"),
 ]
 
 
@@ -777,10 +698,7 @@ def why(error: BaseException) -> str:
         error = cause
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN):
         return "aucun appareil à cette adresse"
-    for kind, words in WORDS:
-        if isinstance(error, kind):
-            return words
-    return "réponse illisible"
+    return next(words for kind, words in WORDS if isinstance(error, kind))
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -796,7 +714,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def http_get(url: str, timeout: float, session: requests.Session) -> tuple[int, bytes]:
     """Status and body; a body is read only of a 200, and redirects are not followed."""
-    with session, session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
+    with session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
         body = b""
         if answer.status_code == 200:
             for chunk in answer.iter_content(4096):
@@ -853,23 +771,23 @@ def parse_ecodevice(answer: Mapping[str, Any], ecoinput: int) -> Tempo:
     A DEMAIN that is not exactly a colour is not announced: never BLEU, never a guess.
     """
     ptec = str(answer.get(f"T{ecoinput}_PTEC"))
-    demain = str(answer.get(f"T{ecoinput}_DEMAIN"))
     if ptec in CONTRATS:
-        contract = f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO"
-        raise NoColour(f"{contract} : vérifiez l'abonnement, ou ecoinput dans secret.py")
+        raise NoColour(
+            f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
+            " vérifiez l'abonnement, ou ecoinput dans secret.py"
+        )
     if ptec not in PTEC:
         raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
     aujourdhui, periode = PTEC[ptec]
-    return Tempo(aujourdhui, DEMAIN.get(demain), periode)
+    return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
 def fetch_ecodevice(config: Config) -> dict[str, Any]:
     """The EcoDevice's answer, in three tries; NoAnswer when there is none."""
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
-    if config.ecologin:
-        user, password = config.ecologin
-        session.auth = HTTPBasicAuth(user.encode(), password.encode())
+    if config.ecouser and config.ecopassword:
+        session.auth = HTTPBasicAuth(config.ecouser.encode(), config.ecopassword.encode())
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
     for _ in range(ECODEVICE_TRIES - 1):
         try:
@@ -881,21 +799,17 @@ def fetch_ecodevice(config: Config) -> dict[str, Any]:
 
 def ask_ecodevice(config: Config) -> Tempo:
     """The colours and the period from the meter; NoAnswer or NoColour."""
-    name = f"EcoDevice ({config.ecodevice})"
     try:
-        answer = fetch_ecodevice(config)
+        return parse_ecodevice(fetch_ecodevice(config), config.ecoinput)
     except NoAnswer as failure:
         advice = f"ouvrez http://{config.ecodevice} dans un navigateur"
-        raise NoAnswer(f"{name} : {failure} ; {advice}") from None
-    try:
-        return parse_ecodevice(answer, config.ecoinput)
-    except NoAnswer as failure:
-        raise NoAnswer(f"{name} : {failure}") from None
+        raise NoAnswer(f"EcoDevice ({config.ecodevice}) : {failure} ; {advice}") from None
 
 
-# Every web source gives colours by civil date, written as in 2026-11-24. Its parser may trip with
-# LookupError, TypeError or AttributeError over an answer of another shape.
+# Every web source gives colours by civil date, written as in 2026-11-24. A parser may trip with one
+# of these errors over an answer of another shape.
 Calendar = dict[str, Couleur]
+OTHER_SHAPE = (LookupError, TypeError, AttributeError)
 
 RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
 RTE_CODES = {"BLUE": Couleur.BLEU, "WHITE": Couleur.BLANC, "RED": Couleur.ROUGE}
@@ -931,10 +845,9 @@ def parse_edf(answer: Mapping[str, Any]) -> Calendar:
     """The colours in EDF's calendar; NON_DEFINI is not announced."""
     calendar: Calendar = {}
     for option in answer["content"]["options"]:
-        if option["option"] == "TEMPO":
-            for day in option["calendrier"]:
-                if day["statut"] in EDF_CODES:
-                    calendar[day["dateApplication"]] = EDF_CODES[day["statut"]]
+        for day in option["calendrier"]:
+            if option["option"] == "TEMPO" and day["statut"] in EDF_CODES:
+                calendar[day["dateApplication"]] = EDF_CODES[day["statut"]]
     return calendar
 
 
@@ -961,7 +874,7 @@ def ask_api(days: Sequence[date], deadline: float) -> Calendar:
     for day in days:
         try:
             calendar |= parse_api(fetch(f"{API}{day}", deadline, requests.Session()))
-        except (NoAnswer, LookupError, TypeError, AttributeError):
+        except (NoAnswer, *OTHER_SHAPE):
             if not calendar:
                 raise
             # What is known of the first day is not lost with the second.
@@ -976,103 +889,99 @@ WEB_SOURCES: dict[str, Callable[[Sequence[date], float], Calendar]] = {  # in th
 
 
 def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
-    """The colours of those of these days (see known_days) that the source knows; NoAnswer."""
+    """The colours of these days (see known_days), as far as the source knows; else NoAnswer."""
     try:
         calendar = WEB_SOURCES[source](list(days.values()), time.monotonic() + WEB_SOURCE)
-    except (LookupError, TypeError, AttributeError):
+    except OTHER_SHAPE:
         raise NoAnswer("réponse d'une autre forme") from None
-    return {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
+    found = {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
+    if not found:
+        raise NoAnswer("ne sait pas")
+    return found
 
 
 class Evening:
-    """The evening's facts as they are found, each with its source; the first to know counts."""
+    """The evening's facts as they are found, by Tempo's fields; the first to know counts."""
 
     def __init__(self) -> None:
-        self.aujourdhui: Couleur | None = None
-        self.demain: Couleur | None = None
-        self.periode: Periode | None = None
-        self.sources: dict[str, str] = {}  # who said it, by the names of Tempo's fields
-        self.silent: list[str] = []  # why the others did not
+        self.found: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+        self.silent: list[str] = []  # what the others said
 
-    def learn(self, source: str, found: Mapping[str, Couleur | Periode | None]) -> None:
-        """Take in what this source found, by the names of Tempo's fields."""
+    def learn(self, source: str, found: Mapping[str, Any]) -> None:
+        """Take in what this source found; None is nothing."""
         for name, value in found.items():
-            if value is not None and getattr(self, name) is None:
-                setattr(self, name, value)
+            if value is not None and name not in self.found:
+                self.found[name] = value
                 self.sources[name] = source
 
-    def unknown(self, days: Mapping[str, date]) -> dict[str, date]:
-        """Those of these days whose colour is not known yet."""
-        return {name: day for name, day in days.items() if name not in self.sources}
-
-    def imposed(self, name: str) -> bool:
-        """Whether the owner said so on the command line."""
-        return self.sources.get(name, "").startswith("imposé")
+    def tempo(self) -> Tempo:
+        """The three facts, once today's colour and the period are known."""
+        return Tempo(self.found["aujourdhui"], self.found.get("demain"), self.found["periode"])
 
 
 def learn_from_web(evening: Evening, now: datetime) -> None:
     """Ask the web sources in turn, until the evening's days are known."""
     for source in WEB_SOURCES:
-        days = evening.unknown(known_days(now))
+        days = {name: day for name, day in known_days(now).items() if name not in evening.found}
         if not days:
             return
-        trouble = "ne sait pas"
+        trouble = "ne sait pas tout"
         try:
             evening.learn(source, ask_web(source, days))
         except NoAnswer as failure:
             trouble = str(failure)
-        if evening.unknown(days):
+        if days.keys() - evening.found.keys():
             evening.silent.append(f"{source} : {trouble}")
             log.info("%s : %s", source, trouble)
 
 
-def read_evening(
-    imposed: Mapping[str, Any], config: Config, now: datetime
-) -> tuple[Tempo, Evening]:
+def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> Evening:
     """The colours and the period: what the owner imposes, else the EcoDevice's, else the web's.
 
     NoColour when nobody knows today's colour, or the meter's contract is another.
     """
     evening = Evening()
-    for name, value in imposed.items():
-        evening.learn("imposée" if name == "periode" else "imposé", {name: value})
-    # An unknown demain alone asks nobody: today and the period imposed mean a trial.
-    sources_wanted = evening.aujourdhui is None or evening.periode is None
-    if sources_wanted and config.use_eco:
+    evening.learn("imposé", imposed)
+    if {"aujourdhui", "periode"} <= evening.found.keys():
+        return evening  # a trial: nobody is asked, not even for demain
+    if config.use_eco:
         try:
             evening.learn("EcoDevice", ask_ecodevice(config)._asdict())
         except NoAnswer as failure:
             evening.silent.append(str(failure))
             log.warning("%s", failure)
-    if sources_wanted and config.use_api:
+    if config.use_api:
         learn_from_web(evening, now)
     evening.learn("horloge", {"periode": periode_at(now)})
-    if evening.aujourdhui is None or evening.periode is None:
+    if "aujourdhui" not in evening.found:
         raise NoColour(f"couleur du jour inconnue ({' ; '.join(evening.silent)})")
-    tempo = Tempo(evening.aujourdhui, evening.demain, evening.periode)
-    tell_tempo(tempo, evening, now)
-    return tempo, evening
+    return evening
 
 
-def tell_tempo(tempo: Tempo, evening: Evening, now: datetime) -> None:
+def tell_evening(evening: Evening, now: datetime) -> None:
     """Say the colours, where they come from, and what the owner should know of them."""
-    sources = evening.sources
-    told = f"TEMPO : aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
+    tempo, sources = evening.tempo(), evening.sources
+    told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
         told += f", demain {tempo.demain} ({sources['demain']})"
-    log.info("%s, période %s (%s)", told, tempo.periode, sources["periode"])
+    source = sources["periode"].replace("imposé", "imposée")
+    log.info("TEMPO : %s, période %s (%s)", told, tempo.periode, source)
     if tempo.demain is None:
-        level = logging.INFO
-        if tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU:
-            level = logging.WARNING
+        costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
+        level = logging.WARNING if costly else logging.INFO
         log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-    clock = periode_at(now)
-    if sources["periode"] == "EcoDevice" and tempo.periode is Periode.HP and clock is Periode.HC:
-        advice = "déplacez la seconde ligne de crontab après son passage en HC"
-        log.warning("le compteur est encore en HP : %s", advice)
-    if evening.imposed("periode") and tempo.periode is Periode.HC and clock is Periode.HP:
-        danger = "une recharge au prix fort peut commencer tout de suite"
-        log.warning("heures creuses imposées en pleines heures pleines : %s", danger)
+    match source, tempo.periode, periode_at(now):
+        case "EcoDevice", Periode.HP, Periode.HC:
+            log.warning(
+                "le compteur est encore en HP : déplacez la seconde ligne de la crontab"
+                " après son passage en HC"
+            )
+        case "imposée", Periode.HC, Periode.HP:
+            log.warning(
+                "heures creuses imposées en pleines heures pleines :"
+                " une recharge au prix fort peut commencer tout de suite"
+            )
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
@@ -1089,8 +998,7 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         return None
     if is_text:
         return value if isinstance(value, str) else None
-    is_number = type(value) in (int, float) and abs(value) < 1e9  # NaN is not
-    return value if is_number else None
+    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
 
 
 class Ledger:
@@ -1100,9 +1008,7 @@ class Ledger:
     answer brings it back. `before` and `heard` stay: the first and the last that was heard.
     """
 
-    def __init__(
-        self, serial: str, target: Mapping[Setting, int], read_only: Collection[Setting]
-    ) -> None:
+    def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
         self.serial = serial
         self.target = target
         self.read_only = read_only
@@ -1128,33 +1034,28 @@ class Ledger:
             return
         if match["path"] == SERIAL_PATH:
             self.serials.add(match["serial"])
-        if match["serial"] != self.serial:
-            return
-        self.alive = True
-        if retained:
-            return
-        for setting in self.settings():
-            if setting.path == match["path"]:
-                self.take(setting, payload)
+        if match["serial"] == self.serial:
+            self.alive = True
+            for setting in self.settings():
+                if setting.path == match["path"] and not retained:
+                    self.take(setting, payload)
 
     def take(self, setting: Setting, payload: bytes) -> None:
         """Take an answer in, or, when it is empty, what was known of this setting back."""
-        if not payload:
-            self.values.pop(setting, None)
-            self.taken_back = True
-            return
         value = value_in(payload, setting.is_text)
         if value is not None:
             self.values[setting] = value
             self.heard[setting] = value
             self.before.setdefault(setting, value)
+        if not payload:
+            self.values.pop(setting, None)
+            self.taken_back = True
 
     def start_reading(self) -> None:
         """Forget what may no longer be true."""
         self.values.clear()
         self.awaited.clear()
         self.mute.clear()
-        self.taken_back = False
 
     def write(self, setting: Setting) -> None:
         """Note that it is being written: what it showed counts no more."""
@@ -1162,24 +1063,29 @@ class Ledger:
         self.awaited.add(setting)
         self.values.pop(setting, None)
 
+    def is_right(self, setting: Setting) -> bool:
+        """Whether a setting of the target is known to hold it."""
+        return agrees(setting, self.values.get(setting), self.target[setting])
+
     def missing(self, settings: Iterable[Setting]) -> list[Setting]:
         """Those of these settings that are still to answer or, if written, to show the target."""
         missing = []
         for setting in settings:
-            value = self.values.get(setting)
-            stale = setting in self.awaited and not agrees(setting, value, self.target[setting])
-            if setting not in self.mute and (value is None or stale):
+            stale = setting in self.awaited and not self.is_right(setting)
+            if setting not in self.mute and (stale or setting not in self.values):
                 missing.append(setting)
         return missing
 
-    def changes(self) -> dict[Setting, int]:
+    def is_owners(self, setting: Setting) -> bool:
+        """Whether the owner's choice, as it was last heard, is to leave this setting alone."""
+        return setting is BATTERY_LIFE and owners_choice(self.heard) is not None
+
+    def changes(self) -> Target:
         """What is to be written: what is held otherwise, except against the owner's choice."""
         changes = {}
         for setting, target in self.target.items():
-            left_alone = setting is BATTERY_LIFE and owners_choice(self.heard)
-            right = agrees(setting, self.values.get(setting), target)
             known = setting in self.values or setting in self.awaited
-            if known and not right and not left_alone:
+            if known and not self.is_right(setting) and not self.is_owners(setting):
                 changes[setting] = target
         return changes
 
@@ -1189,19 +1095,15 @@ class Ledger:
 
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
-        value = self.values.get(setting)
-        written = setting in self.written
-        if value is None and written:
-            return Fate.PUBLISHED
-        if setting in self.mute:
-            return Fate.MUTE
-        if value is None:
-            return Fate.PENDING
-        if setting is BATTERY_LIFE and not written and owners_choice(self.heard):
+        if setting not in self.values:
+            if setting in self.written:
+                return Fate.PUBLISHED
+            return Fate.MUTE if setting in self.mute else Fate.PENDING
+        if setting in self.written:
+            return Fate.CONFIRMED if self.is_right(setting) else Fate.REFUSED
+        if self.is_owners(setting):
             return Fate.OWNERS
-        if agrees(setting, value, self.target[setting]):
-            return Fate.CONFIRMED if written else Fate.KEPT
-        return Fate.REFUSED if written else Fate.PENDING
+        return Fate.KEPT if self.is_right(setting) else Fate.PENDING
 
     def fates(self) -> dict[Setting, Fate]:
         """What became of every setting of the target."""
@@ -1222,7 +1124,7 @@ class Ledger:
     def left_with(self) -> str:
         """What a failed run leaves on the GX."""
         if not self.written:
-            return "Rien n'a été écrit, le GX garde ses réglages"
+            return NOTHING_WRITTEN
         return " ; ".join(self.line(setting) for setting in self.target)
 
 
@@ -1260,6 +1162,7 @@ class Link:
         self.config = config
         self.ledger = ledger
         self.deadline = deadline
+        self.where = f"{config.gx}:{config.gxport}"
         self.connack: ReasonCode | None = None
         name = f"tempo_ess-{uuid4().hex[:12]}"  # no second run shares it
         self.client = mqtt.Client(
@@ -1276,41 +1179,42 @@ class Link:
         """Disconnect in order: what was published is on the wire before the socket closes."""
         with suppress(NotLetIn):
             self.client.disconnect()
-            end = time.monotonic() + CLOSE
-            self.serve(lambda: self.client.socket() is None, end)
+            self.serve(lambda: self.client.socket() is None, CLOSE)
 
     def on_connect(
-        self,
-        _client: mqtt.Client,
-        _data: object,
-        _flags: object,
-        reason: ReasonCode,
-        _props: object,
+        self, _client: object, _data: object, _flags: object, reason: ReasonCode, _props: object
     ) -> None:
         """Keep the broker's CONNACK."""
         self.connack = reason
 
-    def on_message(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+    def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger."""
-        log.debug(
-            "MQTT <- %s %s", shown(message.topic), shown(message.payload.decode(errors="replace"))
-        )
-        self.ledger.hear(message.topic, bytes(message.payload), message.retain)
+        payload = bytes(message.payload)
+        log.debug("MQTT <- %s %s", shown(message.topic), shown(payload.decode(errors="replace")))
+        self.ledger.hear(message.topic, payload, message.retain)
+
+    def lost(self, reason: str) -> NotLetIn:
+        """The failure to raise when the broker does not let us in, or not stay."""
+        text = f"GX injoignable à {self.where} ({reason}) : est-il allumé, MQTT activé ?"
+        if self.config.gxcert is None and self.connack is None:
+            text += " Avec le profil Secured, il faut gxtls"
+        return NotLetIn(text)
 
     def connect(self) -> None:
         """One try, to CONNACK; NotLetIn, or Unreachable for a certificate that does not match."""
-        config = self.config
-        end = min(self.deadline, time.monotonic() + CONNECT_TRY)
+        start = time.monotonic()
         try:
-            self.open(end)
+            bounded(min(CONNECT_TRY, self.deadline - start), self.open)
         except ssl.SSLCertVerificationError:
-            causes = "le GX l'a renouvelé, ou une horloge (ici ou sur le GX) est fausse"
-            fetch_it = fetch_certificate(config.gx, config.gxport)
-            trouble = "le certificat du GX n'est pas, ou plus, celui de gxcert"
-            raise Unreachable(f"{trouble} : {causes} ; reprenez-le ({fetch_it})") from None
+            raise Unreachable(
+                "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
+                " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
+                f" ({fetch_certificate(self.where)})"
+            ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
-        if not self.serve(lambda: self.connack is not None, end):
+        left = start + CONNECT_TRY - time.monotonic()
+        if not self.serve(lambda: self.connack is not None, left):
             raise self.lost("pas de réponse à temps")
         if str(self.connack) in LOGIN_REFUSED:
             # A GX that is starting refuses the right password too: a new try may help.
@@ -1318,33 +1222,24 @@ class Link:
                 "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                 " « MQTT access : On » (pas « Paired devices only »)"
             )
-        if self.connack is None or self.connack.is_failure:
+        if self.connack != "Success":
             raise self.lost("connexion refusée")
 
-    def lost(self, reason: str) -> NotLetIn:
-        """The failure to raise when the broker does not let us in, or not stay."""
-        where = f"{self.config.gx}:{self.config.gxport}"
-        text = f"GX injoignable à {where} ({reason}) : est-il allumé, MQTT activé ?"
-        if self.config.gxcert is None and self.connack is None:
-            text += " Avec le profil Secured, il faut gxtls"
-        return NotLetIn(text)
-
-    def open(self, end: float) -> None:
+    def open(self) -> None:
         """The TCP and TLS part of connect; OSError or ValueError."""
-        config, client = self.config, self.client
-        if config.gxpassword:
+        if self.config.gxpassword:
             # Any name does, but an empty one up to Venus 3.31.
-            client.username_pw_set("tempo_ess", config.gxpassword)
-        if config.gxcert:
-            client.tls_set_context(pinned_context(config.gxcert))
-        client.connect_timeout = CONNECT_TRY
-        host = str(config.gx)
-        bounded(end - time.monotonic(), lambda: client.connect(host, config.gxport, keepalive=15))
+            self.client.username_pw_set("tempo_ess", self.config.gxpassword)
+        if self.config.gxcert:
+            self.client.tls_set_context(pinned_context(self.config.gxcert))
+        self.client.connect_timeout = CONNECT_TRY
+        self.client.connect(str(self.config.gx), self.config.gxport, keepalive=15)
 
-    def serve(self, done: Callable[[], bool], end: float) -> bool:
-        """Serve the connection until done() or this end; NotLetIn when it is lost."""
+    def serve(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Serve the connection until done() or for so many seconds; NotLetIn when it is lost."""
+        end = min(self.deadline, time.monotonic() + seconds)
         while not done():
-            left = min(end, self.deadline) - time.monotonic()
+            left = end - time.monotonic()
             if left <= 0:
                 return False
             if self.client.loop(left) != mqtt.MQTT_ERR_SUCCESS and not done():
@@ -1360,34 +1255,34 @@ class Link:
 
     def subscribe(self) -> None:
         """Listen to the run's own settings, and to the serials that are announced."""
-        topics = [f"N/{self.ledger.serial}/{one.path}" for one in self.ledger.settings()]
-        topics.append(f"N/+/{SERIAL_PATH}")
+        paths = [setting.path for setting in self.ledger.settings()]
+        topics = [f"N/+/{SERIAL_PATH}", *(f"N/{self.ledger.serial}/{path}" for path in paths)]
         self.client.subscribe([(topic, 0) for topic in topics])
 
-    def ask(
-        self, settings: Collection[Setting], until: Collection[Setting], seconds: float
-    ) -> None:
-        """R/ for what is missing of settings, each second, until nothing is missing of until."""
-        end = min(self.deadline, time.monotonic() + seconds)
-        while self.ledger.missing(until) and time.monotonic() < end:
-            for setting in self.ledger.missing(settings):
+    def ask(self, until: Collection[Setting], seconds: float) -> None:
+        """R/ for what is missing, again each second, until nothing is missing of these settings."""
+        end = time.monotonic() + seconds
+        while self.ledger.missing(until) and time.monotonic() < min(end, self.deadline):
+            for setting in self.ledger.missing(self.ledger.settings()):
                 self.publish("R", setting)
-            next_round = min(end, time.monotonic() + ASK_AGAIN)
-            self.serve(lambda: not self.ledger.missing(until), next_round)
+            left = end - time.monotonic()
+            self.serve(lambda: not self.ledger.missing(until), min(ASK_AGAIN, left))
 
     def read(self) -> None:
         """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""
         ledger = self.ledger
         ledger.start_reading()
         self.subscribe()
-        self.ask(ledger.settings(), ledger.target, ANSWER)
+        self.ask(ledger.target, ANSWER)
         if ledger.may_still_answer():
-            self.ask(ledger.settings(), ledger.target, STARTING - ANSWER)
+            self.ask(ledger.target, STARTING - ANSWER)
         if ledger.values:
-            self.ask(ledger.read_only, ledger.read_only, READ_ONLY)
-            ledger.mute.update(ledger.missing(ledger.settings()))
+            ledger.mute.update(ledger.missing(ledger.target))
+            self.ask(ledger.read_only, READ_ONLY)
+            ledger.mute.update(ledger.missing(ledger.read_only))
+        ledger.taken_back = False
 
-    def write(self, settings: Mapping[Setting, int]) -> None:
+    def write(self, settings: Target) -> None:
         """W/ for these settings."""
         for setting, value in settings.items():
             self.ledger.write(setting)
@@ -1397,7 +1292,7 @@ class Link:
         """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
         for _ in range(2):
             self.write(self.ledger.changes())
-            self.ask(self.ledger.settings(), self.ledger.target, ANSWER)
+            self.ask(self.ledger.target, ANSWER)
 
     def work(self, dry_run: bool, blindly: bool) -> None:
         """Read, compare, write, confirm; blindly: write, and no more.
@@ -1408,15 +1303,13 @@ class Link:
         if blindly and not dry_run:
             self.write(self.ledger.target)
             return
-        while True:
-            self.read()
-            if not self.ledger.values:
-                self.nobody_answers(dry_run)
-                return
-            if not dry_run:
-                self.apply()
-            if not self.ledger.taken_back or time.monotonic() >= self.deadline:
-                return
+        self.read()
+        if not self.ledger.values:
+            self.nobody_answers(dry_run)
+        elif not dry_run:
+            self.apply()
+            if self.ledger.taken_back and time.monotonic() < self.deadline:
+                self.work(dry_run, blindly)
 
     def nobody_answers(self, dry_run: bool) -> None:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
@@ -1424,9 +1317,11 @@ class Link:
         if ledger.may_still_answer():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
         if ledger.serials:
-            seen = ", ".join(shown(serial) for serial in sorted(ledger.serials)[:4])
-            announced = f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce {seen}"
-            raise Unconfirmed(f"{announced} : corrigez secret.py")
+            seen = ", ".join(shown(serial) for serial in sorted(ledger.serials))
+            raise Unconfirmed(
+                f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce {seen} :"
+                " corrigez secret.py"
+            )
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
             return
@@ -1440,8 +1335,8 @@ class Link:
 def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None:
     """The GX's part of a run, in as many tries as its time allows.
 
-    Unreachable when nobody let us in, Unconfirmed when something was published and is not proven;
-    else the ledger says what was read and written.
+    Unreachable when nothing was published, Unconfirmed when something was and is not proven; else
+    the ledger says what was read and written.
     """
     start = time.monotonic()
     end = start + GX_CONNECT
@@ -1453,15 +1348,13 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
                 link.deadline = end
                 link.work(dry_run, blindly)
                 return
-        except Unreachable as failure:
-            if ledger.written:
-                raise Unconfirmed(str(failure)) from None
-            raise
-        except NotLetIn as error:
+        except Unreachable as final:
+            reason, end = str(final), start
+        except NotLetIn as lost:
             ledger.troubled = True
-            reason = str(error)
+            reason = str(lost)
         if time.monotonic() + CONNECT_PAUSE >= end:
-            raise (Unconfirmed if ledger.written else Unreachable)(reason)
+            raise Unconfirmed(reason) if ledger.written else Unreachable(reason)
         log.info("%s", sentences(reason, f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
         time.sleep(CONNECT_PAUSE)
 
@@ -1474,7 +1367,7 @@ def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
 
     Never in its own words, which can hold the key. pyprowl raises bare Exception and KeyError.
     """
-    log.debug("HTTP POST api.prowlapp.com")
+    log.debug("HTTP api.prowlapp.com")
     try:
         bounded(PROWL, lambda: call(pyprowl.Prowl(key, "tempo_ess")))
     except Exception as error:
@@ -1491,7 +1384,7 @@ def push(config: Config, text: str, priority: int) -> None:
     """Send a notification if there is a key; a failure is a warning, never the verdict."""
     if config.prowlkey is None:
         return
-    trouble = prowl(config.prowlkey, lambda service: service.notify("EDF TEMPO", text, priority))
+    trouble = prowl(config.prowlkey, lambda it: it.notify("EDF TEMPO", text, priority))
     if trouble:
         log.warning("notification non envoyée (%s) : %s", trouble, text)
     else:
@@ -1501,237 +1394,215 @@ def push(config: Config, text: str, priority: int) -> None:
 # ---- --check -------------------------------------------------------------------------------------
 
 
-class Level(IntEnum):
-    """How a line of the table reads; as levels of logging."""
+class Table:
+    """The lines of --check, said as they are found; its code is a run's for the first error."""
 
-    OK = logging.INFO
-    ATTENTION = logging.WARNING
-    ERREUR = logging.ERROR
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.code = Exit.OK
+
+    def line(self, level: int, word: str, subject: str, text: str) -> None:
+        """A line of the table; with quiet, only what is not OK, on stderr."""
+        if self.quiet:
+            log.log(level, "%s : %s", subject, text)
+        else:
+            log.info("%-9s  %-20s  %s", word, subject, text)
+
+    def ok(self, subject: str, text: str) -> None:
+        """All is well there."""
+        self.line(logging.INFO, "OK", subject, text)
+
+    def attention(self, subject: str, text: str) -> None:
+        """The owner should look at it; a run would not fail."""
+        self.line(logging.WARNING, "attention", subject, text)
+
+    def erreur(self, subject: str, text: str, code: Exit) -> None:
+        """A run would end with this code."""
+        self.line(logging.ERROR, "erreur", subject, text)
+        if self.code is Exit.OK:
+            self.code = code
 
 
-class Row(NamedTuple):
-    """A line of the table; code: that of a run which meets this error."""
+ESS_MENU = "Settings > System setup > ESS"
+MENU = f"{ESS_MENU} > Scheduled charge levels > Schedule"
+START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((79200, "22:00"),))
+DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
+DISCHARGES = ((0, "PV"), (1, "PV & Battery"))
+DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", names=DISCHARGES)
+DYNAMIC = ((0, "Off"),)
+DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=DYNAMIC)
+TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
+OTHER_DAYS = [
+    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS) for n in range(1, 5)
+]
+NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
+INACTIVE = range(-11, 0)
+MODES_OF_OURS = (*range(1, 9), *range(10, 13))
+# For each setting its right values (None: any), and what to do about another.
+CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
+    HUB4_MODE: ((1, 2), f"BatteryLife n'est pas réglé : {ESS_MENU} > Mode"),
+    BATTERY_LIFE: (MODES_OF_OURS, f"bloque la charge : {ESS_MENU} > Mode"),
+    MIN_SOC: (None, ""),
+    SOC: (None, ""),
+    DAY: ((EVERY_DAY,), f"pas de recharge tous les soirs : {MENU} 1 > Day, Every day"),
+    START: ((79200,), f"il faut 22:00 : {MENU} 1 > Start time"),
+    DURATION: ((28800,), f"il faut 8 h : {MENU} 1 > Duration"),
+    DISCHARGE: ((0,), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
+    DYNAMIC_ESS: ((0,), f"bloque la charge : {ESS_MENU} > Dynamic ESS, Off"),
+    TIME_ZONE: (None, ""),
+    **dict.fromkeys(OTHER_DAYS, (INACTIVE, f"actif, il peut charger en heures pleines : {MENU}s")),
+}
+RELAY_CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
+    **dict.fromkeys(RELAYS.values(), (None, "")),
+    **dict.fromkeys(RELAY_FUNCTIONS.values(), ((MANUAL,), f"il faut {RELAY_MENU}")),
+}
 
-    level: Level
-    subject: str
-    text: str
-    code: Exit = Exit.OK
 
-
-class Check(NamedTuple):
-    """The right values of a setting of the GX (None: any), and where to put it right."""
-
-    setting: Setting
-    right: Collection[Value] | None = None
-    advice: str = ""
-
-
-def same_clock(zone: Value, now: datetime) -> bool:
+def same_clock(zone: str, now: datetime) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
     try:
-        other = ZoneInfo(str(zone).lstrip("/"))
+        other = ZoneInfo(zone.lstrip("/"))
     except (LookupError, OSError, ValueError):
         return False
     moments = (now, now + timedelta(days=182))
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
-ESS_MENU = "Settings > System setup > ESS"
-SCHEDULES = f"{ESS_MENU} > Scheduled charge levels"
-MENU = f"{SCHEDULES} > Schedule 1"
-CLOCK_MENU = "Settings > General > Date & Time > Time zone"
-START = Setting(schedule(1, "Start"), "Schedule 1 Start", time_of_day)
-DURATION = Setting(schedule(1, "Duration"), "Schedule 1 Duration", hours)
-DISCHARGE = Setting(
-    schedule(1, "AllowDischarge"), "Schedule 1 Discharge", names=((0, "PV"), (1, "PV & Battery"))
-)
-OTHER_DAYS = [
-    Setting(schedule(n, "Day"), f"Schedule {n} Day", names=DAY_NAMES) for n in (2, 3, 4, 5)
-]
-DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=((0, "Off"),))
-TIME_ZONE_PATH = "settings/0/Settings/System/TimeZone"
-TIME_ZONE = Setting(TIME_ZONE_PATH, "fuseau du GX", shown_bare, is_text=True)
-NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-
-
-CHECKS = [
-    Check(HUB4_MODE, (1, 2), f"BatteryLife n'est pas réglé : {ESS_MENU} > Mode"),
-    Check(BATTERY_LIFE, [*ON_STATES, *OFF_STATES], f"bloque la charge : {ESS_MENU} > Mode"),
-    Check(MIN_SOC),
-    Check(SOC),
-    Check(DAY, (7,), f"pas de recharge tous les soirs : {MENU} > Day, Every day"),
-    Check(START, (79200,), f"il faut 22:00 : {MENU} > Start time"),
-    Check(DURATION, (28800,), f"il faut 8 h : {MENU} > Duration"),
-    Check(DISCHARGE, (0,), f"il faut PV : {MENU} > Self-consumption above limit"),
-    Check(DYNAMIC_ESS, (0,), f"bloque la charge : {ESS_MENU} > Dynamic ESS, Off"),
-]
-
-
-def gx_checks(config: Config, zone: Value | None, now: datetime) -> list[Check]:
-    """What --check looks at on a GX in this time zone."""
-    zones: list[Value] = [zone] if zone and same_clock(zone, now) else []
-    wrong_clock = "n'a pas l'heure de Paris, ce qui décale la charge"
-    checks = [*CHECKS, Check(TIME_ZONE, zones, f"{wrong_clock} : {CLOCK_MENU}, Europe/Paris")]
-    for day in OTHER_DAYS:
-        advice = f"actif, il peut charger en heures pleines : {SCHEDULES}"
-        checks.append(Check(day, INACTIVE_DAYS, advice))
-    if config.relay:
-        checks.append(Check(RELAYS[config.relay.number]))
-        function = RELAY_FUNCTIONS[config.relay.number]
-        checks.append(Check(function, (MANUAL,), f"il faut {RELAY_MENU}"))
-    return checks
-
-
-def check_clock(now: datetime) -> Row:
-    """Cron follows the machine's clock."""
-    here = now.astimezone()  # to the machine's zone
+def check_clock(table: Table, now: datetime) -> None:
+    """The machine's clock, which cron follows."""
+    here = now.astimezone()
     told = f"{here:%H:%M} (UTC{here:%z})"
     if here.utcoffset() == now.utcoffset():
-        return Row(Level.OK, "heure de la machine", told)
-    advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
-    return Row(Level.ATTENTION, "heure de la machine", f"{told}, {now:%H:%M} à Paris ; {advice}")
+        table.ok("heure de la machine", told)
+    else:
+        advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
+        table.attention("heure de la machine", f"{told}, {now:%H:%M} à Paris ; {advice}")
 
 
-def check_ecodevice(config: Config, now: datetime) -> tuple[Row, bool]:
-    """The EcoDevice's line, and whether it settles today's colour, be it as an error."""
+def check_ecodevice(table: Table, config: Config, now: datetime) -> bool:
+    """The EcoDevice's line; whether today's colour is settled, be it as an error."""
     try:
         tempo = ask_ecodevice(config)
-    except NoAnswer as failure:
-        if config.use_api:
-            return Row(Level.ATTENTION, "EcoDevice", f"{failure} ; le web le remplace"), False
-        return Row(Level.ERREUR, "EcoDevice", str(failure), failure.code), True
     except NoColour as failure:
-        return Row(Level.ERREUR, "EcoDevice", str(failure), failure.code), True
+        if isinstance(failure, NoAnswer) and config.use_api:
+            table.attention("EcoDevice", f"{failure} ; le web le remplace")
+            return False
+        table.erreur("EcoDevice", str(failure), failure.code)
+        return True
     text = f"PTEC {tempo.aujourdhui} en {tempo.periode}, DEMAIN {tempo.demain or 'non annoncé'}"
-    level = Level.OK
     if tempo.demain is None and not 6 <= now.hour < 20:
-        level = Level.ATTENTION
-    return Row(level, "EcoDevice", text), True
+        table.attention("EcoDevice", text)
+    else:
+        table.ok("EcoDevice", text)
+    return True
 
 
-def check_source(source: str, now: datetime) -> tuple[Row, bool]:
-    """A web source's line, and whether it gives today's colour."""
-    trouble = "ne sait pas"
-    found: dict[str, Couleur] = {}
+def check_source(table: Table, source: str, now: datetime) -> bool:
+    """A web source's line; whether it gives today's colour."""
     try:
         found = ask_web(source, known_days(now))
     except NoAnswer as failure:
-        trouble = str(failure)
-    if not found:
-        advice = "rien à faire si une autre source répond"
-        return Row(Level.ATTENTION, source, f"{trouble} : {advice}"), False
+        table.attention(source, f"{failure} : rien à faire si une autre source répond")
+        return False
     labels = {"aujourdhui": "aujourd'hui", "demain": "demain"}
-    text = ", ".join(f"{labels[day]} {found[day]}" for day in found)
-    return Row(Level.OK, source, text), "aujourdhui" in found
+    table.ok(source, ", ".join(f"{labels[day]} {couleur}" for day, couleur in found.items()))
+    return "aujourdhui" in found
 
 
-def check_colours(config: Config, now: datetime) -> Iterator[Row]:
+def check_colours(table: Table, config: Config, now: datetime) -> None:
     """The sources' lines, and an error when none gives today's colour."""
-    settled = False
+    settled = []
     if config.use_eco and config.ecodevice:
-        row, settled = check_ecodevice(config, now)
-        yield row
-    for source in WEB_SOURCES if config.use_api else ():
-        row, known = check_source(source, now)
-        yield row
-        settled = settled or known
-    if not settled:
-        text = "aucune source ne la donne : rien ne serait réglé"
-        yield Row(Level.ERREUR, "couleur du jour", text, Exit.COLOUR)
+        settled.append(check_ecodevice(table, config, now))
+    if config.use_api:
+        settled += [check_source(table, source, now) for source in WEB_SOURCES]
+    if not any(settled):
+        trouble = "aucune source ne la donne : rien ne serait réglé"
+        table.erreur("couleur du jour", trouble, Exit.COLOUR)
 
 
-def check_serial(ledger: Ledger) -> Row:
-    """The serial's line; the ledger goes on with the one that is announced."""
-    if not ledger.serials:
-        return Row(Level.ATTENTION, "gxsn", "ce broker n'annonce aucun GX : broker de test ?")
-    if ledger.serial in ledger.serials:
-        return Row(Level.OK, "gxsn", f"{ledger.serial}, annoncé par ce GX")
-    ledger.serial = min(ledger.serials)
-    text = f"ce GX annonce {shown(ledger.serial)} : à mettre dans secret.py"
-    return Row(Level.ERREUR, "gxsn", text, Exit.UNCONFIRMED)
+def check_serial(table: Table, serial: str, announced: Collection[str]) -> str:
+    """The serial's line; the serial to go on with."""
+    if serial in announced:
+        table.ok("gxsn", f"{serial}, annoncé par ce GX")
+        return serial
+    if not announced:
+        table.attention("gxsn", "ce broker n'annonce aucun GX : broker de test ?")
+        return serial
+    right = min(announced)
+    trouble = f"ce GX annonce {shown(right)} : à mettre dans secret.py"
+    table.erreur("gxsn", trouble, Exit.UNCONFIRMED)
+    return right
 
 
-def check_setting(check: Check, ledger: Ledger) -> Row:
+def check_setting(table: Table, setting: Setting, value: Value | None, now: datetime) -> None:
     """The line of one setting of the GX."""
-    setting = check.setting
-    value = ledger.values.get(setting)
-    if value is None:
-        level = Level.ERREUR if setting in NEEDED else Level.ATTENTION
-        return Row(level, setting.label, "non lisible", Exit.UNCONFIRMED)
-    if check.right is None or value in check.right:
-        return Row(Level.OK, setting.label, setting.text(value))
-    return Row(Level.ATTENTION, setting.label, f"{setting.text(value)}, {check.advice}")
+    right, advice = (CHECKS | RELAY_CHECKS)[setting]
+    text = setting.text(value)
+    if value is None and setting in NEEDED:
+        table.erreur(setting.label, "non lisible", Exit.UNCONFIRMED)
+    elif value is None:
+        table.attention(setting.label, "non lisible")
+    elif setting is TIME_ZONE and not same_clock(str(value), now):
+        advice = "Settings > General > Date & Time > Time zone, Europe/Paris"
+        table.attention(setting.label, f"{text}, décale la charge : {advice}")
+    elif right is None or value in right:
+        table.ok(setting.label, text)
+    else:
+        table.attention(setting.label, f"{text}, {advice}")
 
 
-def check_gx(config: Config, now: datetime) -> Iterator[Row]:
+def check_gx(table: Table, config: Config, now: datetime) -> None:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = [one.setting for one in gx_checks(config, None, now)]
+    settings = [*CHECKS]
+    if config.relay:
+        settings += [RELAYS[config.relay.number], RELAY_FUNCTIONS[config.relay.number]]
     ledger = Ledger(config.gxsn or "", {}, settings)
     try:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
             link.connect()
-            yield Row(Level.OK, "GX", f"joint à {config.gx}:{config.gxport}")
+            table.ok("GX", f"joint à {link.where}")
             link.subscribe()
-            link.serve(lambda: bool(ledger.serials), time.monotonic() + ANSWER)
-            yield check_serial(ledger)
-            link.subscribe()  # again: the ledger may have another serial now
-            link.ask(settings, settings, ANSWER)
+            link.serve(lambda: bool(ledger.serials), ANSWER)
+            ledger.serial = check_serial(table, ledger.serial, ledger.serials)
+            link.subscribe()
+            link.ask(settings, ANSWER)
     except (Unreachable, NotLetIn) as failure:
-        yield Row(Level.ERREUR, "GX", str(failure), Exit.GX)
+        table.erreur("GX", str(failure), Exit.GX)
         return
-    if ledger.values:
-        checks = gx_checks(config, ledger.values.get(TIME_ZONE), now)
-        yield from (check_setting(one, ledger) for one in checks)
-    else:
-        text = "aucun ne répond : broker de test, ou GX qui redémarre ?"
-        yield Row(Level.ERREUR, "réglages du GX", text, Exit.UNCONFIRMED)
+    if not ledger.values:
+        trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
+        table.erreur("réglages du GX", trouble, Exit.UNCONFIRMED)
+        return
+    for setting in settings:
+        check_setting(table, setting, ledger.values.get(setting), now)
 
 
-def check(path: Path, now: datetime) -> Iterator[Row]:
-    """The lines of --check, past every error."""
-    yield check_clock(now)
+def check(table: Table, path: Path, now: datetime) -> None:
+    """Every line of --check, past every error."""
+    check_clock(table, now)
     try:
-        config, problems, hints = examine(path)
+        config, secret = examine(path)
     except WrongUsage as failure:
-        yield Row(Level.ERREUR, "secret.py", str(failure), failure.code)
+        table.erreur("secret.py", str(failure), failure.code)
         return
+    for problem in secret.problems.values():
+        table.erreur("secret.py", problem, Exit.USAGE)
+    for hint in secret.hints():
+        table.attention("secret.py", hint)
     if path.stat().st_mode & stat.S_IROTH:
-        hints.append(f"lisible par tous : chmod 600 {path}")
-    if not problems and not hints:
-        yield Row(Level.OK, "secret.py", str(path))
-    for text in problems:
-        yield Row(Level.ERREUR, "secret.py", text, Exit.USAGE)
-    for text in hints:
-        yield Row(Level.ATTENTION, "secret.py", text)
-    yield from check_colours(config, now)
-    access = ("gxtls", "gxcert", "gxport", "gxpassword")
-    if config.gx and not any(text.startswith(access) for text in problems):
-        yield from check_gx(config, now)
+        table.attention("secret.py", f"lisible par tous : chmod 600 {path}")
+    elif not secret.problems:
+        table.ok("secret.py", str(path))
+    check_colours(table, config, now)
+    if config.gx and not secret.problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:
+        check_gx(table, config, now)
     if config.prowlkey:
-        trouble = prowl(config.prowlkey, lambda service: service.verify_key())
+        trouble = prowl(config.prowlkey, lambda it: it.verify_key())
         if trouble:
-            yield Row(Level.ATTENTION, "Prowl", trouble)
+            table.attention("Prowl", trouble)
         else:
-            yield Row(Level.OK, "Prowl", "clé acceptée")
-
-
-def print_check(path: Path, now: datetime, quiet: bool) -> Exit:
-    """The table on stdout (quiet: what is not OK, on stderr); a run's code for the first error."""
-    code = Exit.OK
-    words = {Level.OK: "OK", Level.ATTENTION: "attention", Level.ERREUR: "erreur"}
-    colours = {Level.OK: 32, Level.ATTENTION: 33, Level.ERREUR: 31}
-    on_terminal = sys.stdout is not None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    for row in check(path, now):
-        word = f"{words[row.level]:<9}"
-        if on_terminal:
-            word = f"\x1b[{colours[row.level]}m{word}\x1b[0m"
-        if quiet:
-            log.log(row.level, "%s : %s", row.subject, row.text)
-        else:
-            log.info("%s  %-20s  %s", word, row.subject, row.text)
-        if row.level is Level.ERREUR and code is Exit.OK:
-            code = row.code
-    return code
+            table.ok("Prowl", "clé acceptée")
 
 
 # ---- Program -------------------------------------------------------------------------------------
@@ -1742,17 +1613,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say which option is wrong, without argparse's English."""
-        named = re.findall(r"--?[\w-]+", message)
-        option = named[0] if named else "ligne de commande"
-        trouble = "valeur inconnue"
+        named = re.findall(r"--?[\w-]+", message) or ["ligne de commande"]
+        trouble = f"{named[0]} : valeur inconnue"
         if "not allowed with" in message:
-            option = " et ".join(named)
-            trouble = "ne vont pas ensemble"
+            trouble = f"{' et '.join(named)} ne vont pas ensemble"
         elif "expected one argument" in message:
-            trouble = "il manque la valeur"
+            trouble = f"{named[0]} : il manque la valeur"
         elif "ignored explicit argument" in message:
-            trouble = "ne prend pas de valeur"
-        raise WrongUsage(f"{option} : {trouble} (voir --help)")
+            trouble = f"{named[0]} ne prend pas de valeur"
+        raise WrongUsage(f"{trouble} (voir --help)")
 
 
 def couleur(text: str) -> Couleur:
@@ -1778,23 +1647,18 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     volume = parser.add_mutually_exclusive_group()
     secret = Path(__file__).with_name("secret.py")
-    config_help = "configuration, sinon secret.py près du script"
-    add("--config", metavar="FICHIER", type=Path, default=secret, help=config_help)
-    dry_help = "lit tout, montre ce qui changerait, n'écrit rien"
-    mode.add_argument("--dry-run", action="store_true", help=dry_help)
-    check_help = "contrôle l'installation, n'écrit rien"
-    mode.add_argument("--check", action="store_true", help=check_help)
-    day_help = "impose la couleur du jour : bleu, blanc ou rouge"
-    add("--today", metavar="C", type=couleur, help=day_help)
+    add("--config", metavar="FICHIER", type=Path, default=secret, help="au lieu de secret.py")
+    mode.add_argument(
+        "--dry-run", action="store_true", help="montre ce qui changerait, sans écrire"
+    )
+    mode.add_argument("--check", action="store_true", help="contrôle l'installation, sans écrire")
+    add("--today", metavar="C", type=couleur, help="impose la couleur du jour : bleu, blanc, rouge")
     add("--tomorrow", metavar="C", type=couleur, help="impose la couleur de demain")
     add("--period", metavar="HP|HC", type=periode, help="impose la période")
-    blind_help = "publie sans lire ni confirmer : pour un broker de test"
-    add("--no-confirm", action="store_true", help=blind_help)
+    add("--no-confirm", action="store_true", help="publie sans lire : pour un broker de test")
     add("--no-notify", action="store_true", help="n'envoie pas de notification")
-    quiet_help = "ne dit que les avertissements et les erreurs"
-    volume.add_argument("--quiet", action="store_true", help=quiet_help)
-    verbose_help = "dit aussi chaque requête HTTP et chaque message MQTT"
-    volume.add_argument("--verbose", action="store_true", help=verbose_help)
+    volume.add_argument("--quiet", action="store_true", help="ne dit que ce qui ne va pas")
+    volume.add_argument("--verbose", action="store_true", help="dit aussi chaque message échangé")
     version = f"tempo_ess {__version__}"
     add("--version", action="version", version=version, help="affiche la version")
     add("-h", "--help", action="help", help="affiche cette aide")
@@ -1804,7 +1668,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def relay_warning(config: Config, ledger: Ledger) -> str | None:
+def relay_trouble(config: Config, ledger: Ledger) -> str | None:
     """What keeps a write to the relay from holding."""
     if config.relay is None:
         return None
@@ -1812,79 +1676,77 @@ def relay_warning(config: Config, ledger: Ledger) -> str | None:
     function = ledger.values.get(setting, MANUAL)
     if function == MANUAL:
         return None
-    return f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas. {RELAY_MENU}"
+    return f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas ; {RELAY_MENU}"
 
 
-def verdict(ledger: Ledger, relay_trouble: str | None, allowed: Fate | None) -> str | None:
+def verdict(ledger: Ledger, allowed: Fate | None) -> str | None:
     """What keeps the run from exit 0 among what became of the settings; None when nothing does."""
-    fine = (Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS, allowed)
     troubles = []
     for setting, fate in ledger.fates().items():
-        if fate in fine:
-            continue
-        if fate is not Fate.MUTE:
-            troubles.append(f"le GX ne confirme pas {setting.label}")
-        elif relay_trouble and setting in RELAYS.values():
-            troubles.append(f"{setting.label} ne répond pas ({relay_trouble})")
-        else:
+        if fate is Fate.MUTE:
             troubles.append(f"le GX ne répond pas pour {setting.label}")
-    if not troubles:
-        return None
-    return " ; ".join(troubles)
+        elif fate not in (Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS, allowed):
+            troubles.append(f"le GX ne confirme pas {setting.label}")
+    return " ; ".join(troubles) or None
 
 
-def report(ledger: Ledger, relay_trouble: str | None) -> str | None:
-    """Say what became of each setting; the remark on an inactive Schedule 1, if there is one."""
+def remarks(config: Config, ledger: Ledger) -> list[str]:
+    """What the owner should know beside the settings; said, and told in a push."""
+    told = []
+    if float(ledger.values.get(DAY, 0)) < 0:
+        told.append("Schedule 1 inactif : pas de recharge programmée")
+        log.info(told[0])
+    relay = relay_trouble(config, ledger)
+    if relay:
+        told.append(relay)
+        log.warning("%s", relay)
+    return told
+
+
+def report(ledger: Ledger, today: Profile | None) -> None:
+    """Say what became of each setting; today: its profile, unless its colour was imposed."""
     for setting in ledger.target:
         log.info(ledger.line(setting))
     choice = owners_choice(ledger.heard)
     if BATTERY_LIFE in ledger.target and choice:
         log.warning("%s : BatteryLife est %s", choice, Fate.OWNERS)
-    if relay_trouble:
-        log.warning("%s", relay_trouble)
-    if float(ledger.values.get(DAY, 0)) >= 0:
-        return None
-    inactive = "Schedule 1 inactif : pas de recharge programmée"
-    log.info(inactive)
-    return inactive
+    if today:
+        written = {one: value for one, value in ledger.target.items() if one in ledger.written}
+        for told in somebody_else(written, today, ledger.before):
+            log.warning("%s", told)
 
 
 def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str | None, int]:
     """The evening in one straight line; text and priority of its push, or Failure."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
-    tempo, evening = read_evening(imposed, config, now)
+    try:
+        evening = read_evening(imposed, config, now)
+    except NoColour as unknown:
+        raise NoColour(sentences(str(unknown), NOTHING_WRITTEN)) from None
+    tell_evening(evening, now)
+    tempo = evening.tempo()
     target = target_settings(tempo, config, now)
-    ledger = Ledger(str(config.gxsn), target, read_only_settings(tempo, config))
+    read_only = [DAY, HUB4_MODE] if tempo.periode is Periode.HC else [DAY]
+    if config.relay:
+        read_only.append(RELAY_FUNCTIONS[config.relay.number])
+    ledger = Ledger(str(config.gxsn), target, read_only)
     failure: Failure | None = None
     try:
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    relay_trouble = relay_warning(config, ledger)
-    inactive = report(ledger, relay_trouble)
-    if not evening.imposed("aujourdhui"):
-        written = {setting: target[setting] for setting in target if setting in ledger.written}
-        for told in somebody_else(written, config.profiles[tempo.aujourdhui], ledger.before):
-            log.warning("%s", told)
-    allowed = None
-    if options.dry_run:
-        allowed = Fate.PENDING
-    elif options.no_confirm:
-        allowed = Fate.PUBLISHED
-    trouble = verdict(ledger, relay_trouble, allowed)
+    report(ledger, None if options.today else config.profiles[tempo.aujourdhui])
+    told = remarks(config, ledger)
+    allowed = Fate.PUBLISHED if options.no_confirm else None
+    trouble = verdict(ledger, Fate.PENDING if options.dry_run else allowed)
     if failure is None and trouble:
         failure = Unconfirmed(trouble)
     if failure:
-        told = str(failure)
-        if tempo.demain and tempo.demain is not tempo.aujourdhui:
-            told = f"demain {tempo.demain} : {told}"
-        texts = [told, ledger.left_with()]
-        if inactive:
-            texts.append(inactive)
-        raise type(failure)(sentences(*texts))
+        eve = f"demain {tempo.demain} : " if tempo.demain not in (None, tempo.aujourdhui) else ""
+        raise type(failure)(sentences(f"{eve}{failure}", ledger.left_with(), *told))
     notice = change_notice(tempo, config, ledger.fates())
-    if notice and inactive:
-        notice = sentences(notice, inactive)
+    if notice and told:
+        notice = sentences(notice, *told)
     return notice, int(tempo.demain is Couleur.ROUGE)
 
 
@@ -1894,10 +1756,6 @@ def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> 
         config = config._replace(prowlkey=None)
     try:
         text, priority = run(options, config, now)
-    except NoColour as failure:
-        nothing = sentences(str(failure), "Rien n'a été écrit, le GX garde ses réglages")
-        push(config, f"Échec (code {failure.code}) : {nothing}", 1)
-        raise NoColour(nothing) from None
     except Failure as failure:
         push(config, f"Échec (code {failure.code}) : {failure}", 1)
         raise
@@ -1933,14 +1791,16 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
         options = parse_options(argv)
         open_output(options.quiet, options.verbose)
         if options.check:
-            return print_check(options.config, clock(), options.quiet)
+            table = Table(options.quiet)
+            check(table, options.config, clock())
+            return table.code
         run_and_tell(options, load_config(options.config), clock())
         return Exit.OK
     except Failure as failure:
         log.error("%s", failure)
         return failure.code
     except KeyboardInterrupt:
-        log.error("interrompu : relancez le script, il reprendra où il en est")
+        log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
         return 130
     except Exception:
         log.exception("bogue du script, merci de le signaler avec ce qui suit")

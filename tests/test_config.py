@@ -74,7 +74,7 @@ def problems(folder: Path, **changes: Any) -> list[str]:
     path.write_text(
         lines({name: value for name, value in (REQUIRED | changes).items() if value is not ...})
     )
-    return tempo_ess.examine(path)[1]
+    return list(tempo_ess.examine(path)[1].problems.values())
 
 
 # ---- What is accepted ----------------------------------------------------------------------------
@@ -83,11 +83,12 @@ def problems(folder: Path, **changes: Any) -> list[str]:
 def test_existing_file_is_understood_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "secret.py"
     path.write_text(EXISTING)
-    config, wrong, hints = tempo_ess.examine(path)
-    assert (wrong, hints) == ([], [])
+    config, secret = tempo_ess.examine(path)
+    assert (secret.problems, secret.hints()) == ({}, [])
     assert config == tempo_ess.Config(
         ecodevice="192.0.2.1",
-        ecologin=None,
+        ecouser=None,
+        ecopassword=None,
         ecoinput=1,
         use_eco=True,
         use_api=True,
@@ -132,7 +133,7 @@ def test_defaults(tmp_path: Path) -> None:
     config = tempo_ess.read_config(tempo_ess.Secret(REQUIRED | {"relais": 2}), tmp_path)
     assert config.use_eco
     assert config.use_api
-    assert (config.ecoinput, config.ecologin) == (1, None)
+    assert (config.ecoinput, config.ecouser, config.ecopassword) == (1, None, None)
     assert (config.gxport, config.gxcert, config.gxpassword, config.prowlkey) == (1883, *[None] * 3)
     assert config.profiles == {"BLEU": (80, 30, 1), "BLANC": (90, 30, 1), "ROUGE": (100, 25, 0)}
     assert config.relay == (2, ["BLANC", "ROUGE"], "06:00", "22:00")
@@ -357,7 +358,7 @@ def test_secret_of_a_wrong_type_is_named_and_masked(closed_house: House, name: s
 )
 def test_typo_hint(tmp_path: Path, typo: str, meant: str) -> None:
     assert problems(tmp_path, **{typo: HIDDEN}) == []
-    (hint,) = tempo_ess.examine(tmp_path / "secret.py")[2]
+    (hint,) = tempo_ess.examine(tmp_path / "secret.py")[1].hints()
     assert f"{typo} inconnu : vouliez-vous dire {meant} ?" in hint
     assert HIDDEN not in hint
 
@@ -372,7 +373,8 @@ def test_modules_functions_and_other_names_are_ignored(tmp_path: Path) -> None:
         "_gxs, nom, commentaire, total = 1, 'maison', 'rien', [n for n in range(3)]\n"
         + lines(REQUIRED)
     )
-    assert tempo_ess.examine(path)[1:] == ([], [])
+    secret = tempo_ess.examine(path)[1]
+    assert (secret.problems, secret.hints()) == ({}, [])
 
 
 # ---- The file itself -----------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def defaults() -> dict[str, Any]:
     """Every name of secret.py with its default; None is "not set"."""
     secret = tempo_ess.Secret(FILLED)
     tempo_ess.read_config(secret, ROOT)
-    assert secret.problems == []
+    assert not secret.problems
     return secret.defaults
 
 
@@ -124,7 +124,7 @@ def test_script_header_for_uv_is_pyproject() -> None:
 def test_openssl_command_is_the_one_that_the_script_shows() -> None:
     secret = tempo_ess.Secret(FILLED | {"gxtls": True})
     tempo_ess.read_config(secret, ROOT)
-    shown = re.search(r"openssl .*", "\n".join(secret.problems))
+    shown = re.search(r"openssl .*", "\n".join(secret.problems.values()))
     assert shown
     assert f"```sh\n{shown[0]}\n```" in README
 
@@ -147,7 +147,8 @@ def test_links_within_the_readme_lead_somewhere() -> None:
 def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path) -> None:
     secret = tmp_path / "secret.py"
     secret.write_text(SECRET, "utf-8")
-    _, problems, hints = tempo_ess.examine(secret)
+    read = tempo_ess.examine(secret)[1]
+    problems, hints = list(read.problems.values()), read.hints()
     told = [problem.split(" : ")[0] for problem in problems]
     assert told == ["ecodevice manque", "gx manque", "gxsn manque"]
     assert "use_eco = False" in problems[0]
@@ -161,7 +162,8 @@ def test_filled_secret_example_is_the_default_configuration(tmp_path: Path) -> N
     secret = tmp_path / "secret.py"
     secret.write_text(text, "utf-8")
     wanted = tempo_ess.read_config(tempo_ess.Secret(FILLED), tmp_path)
-    assert tempo_ess.examine(secret) == (wanted, [], [])
+    config, read = tempo_ess.examine(secret)
+    assert (config, read.problems, read.hints()) == (wanted, {}, [])
 
 
 def test_secret_example_shows_every_name_once_with_its_default() -> None:

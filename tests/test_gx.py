@@ -431,7 +431,9 @@ def test_a_disabled_relay_has_no_state_and_its_function_is_named(house: House, n
     house.secret(relais=1)
     result = house.run(scale=0.05)
     assert result.code == 5
-    assert "Relais 1 ne répond pas (fonction relais 1 : désactivé" in result.err
+    for words in ("le GX ne répond pas pour Relais 1", "fonction relais 1 : désactivée"):
+        assert words in result.err
+        assert words in house.internet.pushes[0]["description"]
     assert [path for path, _ in device.writes] == [gx.SOC], "the others are set"
 
 
