@@ -6,9 +6,9 @@
 """Règle chaque soir un ESS Victron d'après la couleur TEMPO du lendemain.
 
 cron lance ce script à 20:05 et à 22:02. Il lit les couleurs (EcoDevice, sinon le web), en déduit
-les réglages de la batterie, n'écrit sur le GX que ce qui diffère, relit pour le prouver et prévient
-par Prowl. Le GX est sa seule mémoire : une exécution manquée est rattrapée par la suivante de la
-même heure, et une seconde exécution de suite n'écrit rien.
+les réglages de la batterie, n'écrit sur le GX que ce qui diffère, relit pour prouver que le GX l'a
+pris et prévient par Prowl. Le GX est sa seule mémoire : une exécution manquée est rattrapée par la
+suivante de la même période (HP ou HC), et une seconde exécution de suite n'écrit rien.
 
   couleur de demain   charge (Schedule 1)   BatteryLife   MinSoc
   BLEU                80 %                  on            30 %
@@ -98,13 +98,15 @@ class WrongUsage(Failure):
 
 
 class NoColour(Failure):
-    """Today's colour is not to be had: ends the run, unless it is a NoAnswer."""
+    """Today's colour is not to be had: the run ends."""
 
     code = Exit.COLOUR
 
 
-class NoAnswer(NoColour):
+class NoAnswer(Failure):
     """A source of colours is down or does not know: the next one is asked."""
+
+    code = Exit.COLOUR
 
 
 class TryAgain(NoAnswer):
@@ -187,7 +189,7 @@ def periode_at(now: datetime) -> Periode:
 
 
 def known_days(now: datetime) -> dict[str, date]:
-    """The civil dates that name today's TEMPO day and, once it can be known, the next one.
+    """The civil dates, by Tempo's fields, of today's TEMPO day and, once it is known, the next one.
 
     Before 06:00 the day in force is yesterday's. RTE's choice binds at 10:30: what shows before
     11:00 may change.
@@ -348,10 +350,12 @@ class Secret:
         value = self.names.get(name, default)
         if isinstance(value, str):
             value = value.strip() or default
-        if value is default or right(value):
+        if value is default or right(value):  # not ==: 1 is no True
             return value
-        shown_value = "(masqué)" if name in HIDDEN else repr(value)[:40]
-        self.problems[name] = f"{name} = {shown_value} : il faut {wanted}"
+        told = repr(value)[:40]
+        if name in HIDDEN:
+            told = "(masqué)"
+        self.problems[name] = f"{name} = {told} : il faut {wanted}"
         return default
 
     def need(self, name: str, right: Rule, wanted: str) -> Any:
@@ -402,7 +406,9 @@ class Secret:
         if debut >= fin:
             trouble = f"relais_debut = {debut}, relais_fin = {fin} : il faut le début avant la fin"
             self.problems.setdefault("relais_fin", trouble)
-        return Relay(number, couleurs, debut, fin) if number else None
+        if number is None:
+            return None
+        return Relay(number, couleurs, debut, fin)
 
     def certificate(self, folder: Path, where: str) -> Path | None:
         """The file of the GX's own certificate, beside secret.py; None when it is of no use."""
@@ -527,7 +533,9 @@ def mistake_in(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         line = error.lineno
         trouble = "mal écrit (texte sans guillemets droits, nombre avec %, espace devant un nom ?)"
-    return f"{path}, ligne {line} : {trouble}" if line else f"{path} : {trouble}"
+    if line:
+        return f"{path}, ligne {line} : {trouble}"
+    return f"{path} : {trouble}"
 
 
 def examine(path: Path) -> tuple[Config, Secret]:
@@ -584,7 +592,10 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
 
 def somebody_else(written: Target, today: Profile, before: Mapping[Setting, Value]) -> list[str]:
-    """Settings that held neither today's value nor the target before this run wrote them."""
+    """Settings that held neither the target before this run wrote them nor today's value.
+
+    Today's is what the last evening set.
+    """
     told = []
     for setting, expected in profile_settings(today).items():
         held = before.get(setting)
@@ -614,13 +625,14 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     """The push for a change of colour, claiming only what was confirmed; None when none is due.
 
     For a run that went well: what was refused or silent never comes here. In HP it is always
-    due, in HC only when the run changed something, since 20:05 has told the rest.
+    due, in HC (with all three settings, since demain is known) only when the run changed something.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
     plan = profile_settings(config.profiles[tempo.demain])
-    charge, min_soc, battery_life = (f"{one.label} {one.text(plan[one])}" for one in plan)
     charge = f"charge {SOC.text(plan[SOC])}"
+    min_soc = f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}"
+    battery_life = f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}"
     ours = [fates[one] for one in plan if one in fates]
     unsure = Fate.PUBLISHED in ours
     if tempo.periode is Periode.HP:
@@ -974,8 +986,8 @@ def tell_evening(evening: Evening, now: datetime) -> None:
     match source, tempo.periode, periode_at(now):
         case "EcoDevice", Periode.HP, Periode.HC:
             log.warning(
-                "le compteur est encore en HP : déplacez la seconde ligne de la crontab"
-                " après son passage en HC"
+                "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
+                " quelques minutes après le début de vos heures creuses"
             )
         case "imposée", Periode.HC, Periode.HP:
             log.warning(
@@ -1071,6 +1083,7 @@ class Ledger:
         """Those of these settings that are still to answer or, if written, to show the target."""
         missing = []
         for setting in settings:
+            # An old answer can come after the write, when the GX is slow.
             stale = setting in self.awaited and not self.is_right(setting)
             if setting not in self.mute and (stale or setting not in self.values):
                 missing.append(setting)
@@ -1081,7 +1094,10 @@ class Ledger:
         return setting is BATTERY_LIFE and owners_choice(self.heard) is not None
 
     def changes(self) -> Target:
-        """What is to be written: what is held otherwise, except against the owner's choice."""
+        """What is to be written: what is held otherwise, or was written and is not shown yet.
+
+        Never against the owner's choice.
+        """
         changes = {}
         for setting, target in self.target.items():
             known = setting in self.values or setting in self.awaited
@@ -1090,7 +1106,10 @@ class Ledger:
         return changes
 
     def may_still_answer(self) -> bool:
-        """A real GX is there, or one may be on its way up, as a refused or cut try shows."""
+        """A real GX is there, or one may be on its way up, as a refused or cut try shows.
+
+        Not when others are announced: gxsn is wrong, or the GX is elsewhere.
+        """
         return self.alive or (self.troubled and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
@@ -1276,7 +1295,7 @@ class Link:
         self.ask(ledger.target, ANSWER)
         if ledger.may_still_answer():
             self.ask(ledger.target, STARTING - ANSWER)
-        if ledger.values:
+        if ledger.values:  # else nobody_answers says why
             ledger.mute.update(ledger.missing(ledger.target))
             self.ask(ledger.read_only, READ_ONLY)
             ledger.mute.update(ledger.missing(ledger.read_only))
@@ -1332,6 +1351,11 @@ class Link:
         )
 
 
+def given_up(ledger: Ledger, reason: str) -> Failure:
+    """The failure of a run whose connection is lost for good."""
+    return Unconfirmed(reason) if ledger.written else Unreachable(reason)
+
+
 def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None:
     """The GX's part of a run, in as many tries as its time allows.
 
@@ -1339,27 +1363,30 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
     the ledger says what was read and written.
     """
     start = time.monotonic()
-    end = start + GX_CONNECT
+    deadline = start + GX_CONNECT
     while True:
         try:
-            with Link(config, ledger, end) as link:
+            with Link(config, ledger, deadline) as link:
                 link.connect()
-                end = start + GX_WORK  # once let in, the whole time counts
-                link.deadline = end
+                deadline = start + GX_WORK  # once let in, the whole time counts
+                link.deadline = deadline
                 link.work(dry_run, blindly)
                 return
-        except Unreachable as final:
-            reason, end = str(final), start
+        except Unreachable as failure:
+            raise given_up(ledger, str(failure)) from None
         except NotLetIn as lost:
             ledger.troubled = True
             reason = str(lost)
-        if time.monotonic() + CONNECT_PAUSE >= end:
-            raise Unconfirmed(reason) if ledger.written else Unreachable(reason)
+        if time.monotonic() + CONNECT_PAUSE >= deadline:
+            raise given_up(ledger, reason)
         log.info("%s", sentences(reason, f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
         time.sleep(CONNECT_PAUSE)
 
 
 # ---- Notification --------------------------------------------------------------------------------
+
+
+NORMAL, HIGH = 0, 1  # Prowl's priorities
 
 
 def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
@@ -1440,15 +1467,15 @@ INACTIVE = range(-11, 0)
 MODES_OF_OURS = (*range(1, 9), *range(10, 13))
 # For each setting its right values (None: any), and what to do about another.
 CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
-    HUB4_MODE: ((1, 2), f"BatteryLife n'est pas réglé : {ESS_MENU} > Mode"),
-    BATTERY_LIFE: (MODES_OF_OURS, f"bloque la charge : {ESS_MENU} > Mode"),
+    HUB4_MODE: ((1, 2), f"le script ne règle pas BatteryLife dans ce mode : {ESS_MENU} > Mode"),
+    BATTERY_LIFE: (MODES_OF_OURS, f"bloque la charge programmée : {ESS_MENU} > Mode"),
     MIN_SOC: (None, ""),
     SOC: (None, ""),
-    DAY: ((EVERY_DAY,), f"pas de recharge tous les soirs : {MENU} 1 > Day, Every day"),
+    DAY: ((EVERY_DAY,), f"la recharge n'a pas lieu tous les soirs : {MENU} 1 > Day, Every day"),
     START: ((79200,), f"il faut 22:00 : {MENU} 1 > Start time"),
     DURATION: ((28800,), f"il faut 8 h : {MENU} 1 > Duration"),
     DISCHARGE: ((0,), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
-    DYNAMIC_ESS: ((0,), f"bloque la charge : {ESS_MENU} > Dynamic ESS, Off"),
+    DYNAMIC_ESS: ((0,), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
     TIME_ZONE: (None, ""),
     **dict.fromkeys(OTHER_DAYS, (INACTIVE, f"actif, il peut charger en heures pleines : {MENU}s")),
 }
@@ -1483,7 +1510,7 @@ def check_ecodevice(table: Table, config: Config, now: datetime) -> bool:
     """The EcoDevice's line; whether today's colour is settled, be it as an error."""
     try:
         tempo = ask_ecodevice(config)
-    except NoColour as failure:
+    except (NoAnswer, NoColour) as failure:
         if isinstance(failure, NoAnswer) and config.use_api:
             table.attention("EcoDevice", f"{failure} ; le web le remplace")
             return False
@@ -1562,7 +1589,7 @@ def check_gx(table: Table, config: Config, now: datetime) -> None:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
             link.connect()
             table.ok("GX", f"joint à {link.where}")
-            link.subscribe()
+            link.subscribe()  # to the serials; below, to the settings of the right one
             link.serve(lambda: bool(ledger.serials), ANSWER)
             ledger.serial = check_serial(table, ledger.serial, ledger.serials)
             link.subscribe()
@@ -1691,7 +1718,7 @@ def verdict(ledger: Ledger, allowed: Fate | None) -> str | None:
 
 
 def remarks(config: Config, ledger: Ledger) -> list[str]:
-    """What the owner should know beside the settings; said, and told in a push."""
+    """What the owner should know beside the settings; said, and told in the run's push too."""
     told = []
     if float(ledger.values.get(DAY, 0)) < 0:
         told.append("Schedule 1 inactif : pas de recharge programmée")
@@ -1704,7 +1731,10 @@ def remarks(config: Config, ledger: Ledger) -> list[str]:
 
 
 def report(ledger: Ledger, today: Profile | None) -> None:
-    """Say what became of each setting; today: its profile, unless its colour was imposed."""
+    """Say what became of each setting; what is warned of here does not go into a push.
+
+    today: the profile of today's colour, unless it was imposed.
+    """
     for setting in ledger.target:
         log.info(ledger.line(setting))
     choice = owners_choice(ledger.heard)
@@ -1737,8 +1767,12 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str
         failure = error
     report(ledger, None if options.today else config.profiles[tempo.aujourdhui])
     told = remarks(config, ledger)
-    allowed = Fate.PUBLISHED if options.no_confirm else None
-    trouble = verdict(ledger, Fate.PENDING if options.dry_run else allowed)
+    allowed = None
+    if options.dry_run:
+        allowed = Fate.PENDING
+    elif options.no_confirm:
+        allowed = Fate.PUBLISHED
+    trouble = verdict(ledger, allowed)
     if failure is None and trouble:
         failure = Unconfirmed(trouble)
     if failure:
@@ -1747,7 +1781,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str
     notice = change_notice(tempo, config, ledger.fates())
     if notice and told:
         notice = sentences(notice, *told)
-    return notice, int(tempo.demain is Couleur.ROUGE)
+    return notice, HIGH if tempo.demain is Couleur.ROUGE else NORMAL
 
 
 def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> None:
@@ -1757,11 +1791,11 @@ def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> 
     try:
         text, priority = run(options, config, now)
     except Failure as failure:
-        push(config, f"Échec (code {failure.code}) : {failure}", 1)
+        push(config, f"Échec (code {failure.code}) : {failure}", HIGH)
         raise
     except Exception:
         trouble = "bogue du script, le GX est peut-être à moitié réglé"
-        push(config, f"Échec (code {Exit.BUG}) : {trouble}", 1)
+        push(config, f"Échec (code {Exit.BUG}) : {trouble}", HIGH)
         raise
     if text:
         push(config, text, priority)

@@ -24,8 +24,6 @@ IMPORTS = "import requests, paho.mqtt.client, pyprowl"
 
 
 class Cost(NamedTuple):
-    """What one process took."""
-
     wall: float  # seconds
     cpu: float  # seconds, user and system
     memory: float  # MB, at its peak
@@ -42,7 +40,6 @@ def measure(process: subprocess.Popen[str], began: float) -> Cost:
 
 def evening(house: House) -> tuple[Cost, int]:
     """One evening, and the messages that the GX got."""
-    assert house.gx
     house.gx.values = dict(BLUE_EVENING)
     house.gx.questions.clear()
     house.gx.writes.clear()
@@ -53,21 +50,18 @@ def evening(house: House) -> tuple[Cost, int]:
 
 
 def imports() -> Cost:
-    """The bare imports."""
     began = time.perf_counter()
     return measure(subprocess.Popen([sys.executable, "-B", "-c", IMPORTS], text=True), began)
 
 
 def idle_messages(house: House) -> int:
     """The messages that the GX gets when nothing is to be changed."""
-    assert house.gx
     house.gx.questions.clear()
     assert house.run().code == 0
     return len(house.gx.questions)
 
 
 def main() -> None:
-    """Measure, and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder))
         house.secret()

@@ -6,46 +6,15 @@ Only the clock is given, since an evening is wanted at any hour. With --mqtt all
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 from gx_simulator import MIN_SOC, SOC, STATE
-from house import Broker, House
+from house import House, Message
 
 MOMENTS = (("20:05", "HP", "heures pleines"), ("22:02", "HC", "heures creuses"))
 LEGEND = "R/ : le script demande une valeur ; N/ : le GX répond ; W/ : le script écrit."
-
-
-class Subscriber:
-    """mosquitto_sub -v -t '#', as the owner would run it in a second terminal."""
-
-    def __init__(self, broker: Broker) -> None:
-        program = shutil.which("mosquitto_sub")
-        assert program, "mosquitto_sub manque : paquet mosquitto-clients"
-        command = [program, "-h", "127.0.0.1", "-p", str(broker.port), "-v", "-t", "#"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.lines: list[str] = []
-        self.news = threading.Condition()
-        threading.Thread(target=self._listen, daemon=True).start()
-        broker.wait_log(r"Sending SUBACK to auto-")
-
-    def _listen(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            with self.news:
-                self.lines.append(line.rstrip())
-                self.news.notify_all()
-
-    def take(self, mark: str) -> list[str]:
-        """The messages so far, up to this mark."""
-        with self.news:
-            self.news.wait_for(lambda: any(line.startswith(mark) for line in self.lines), 10)
-            taken, self.lines = self.lines, []
-        return [line for line in taken if not line.startswith(mark)]
 
 
 def emphasis(text: str, colour: int) -> str:
@@ -57,43 +26,37 @@ def emphasis(text: str, colour: int) -> str:
 
 def state(house: House) -> str:
     """The GX's three settings, as on its own screen."""
-    assert house.gx
     values = house.gx.values
     life = "on" if values[STATE] < 9 else "off"
     return f"Schedule 1 SoC {values[SOC]} %, MinSoc {values[MIN_SOC]:g} %, BatteryLife {life}"
 
 
-def show_messages(lines: list[str], everything: bool) -> None:
+def show_messages(messages: list[Message], everything: bool) -> None:
     """The writes in full; questions and answers too, or else their number."""
-    for line in lines:
+    for message in messages:
+        line = f"{message.topic} {message.payload}"
         if line.startswith("W/"):
             print("  " + emphasis(line, 33))
         elif everything:
             print("  " + line)
     if not everything:
-        questions = sum(line.startswith("R/") for line in lines)
-        answers = sum(line.startswith("N/") for line in lines)
-        print(f"  et {questions} questions R/, {answers} réponses N/")
+        kinds = [message.topic[:2] for message in messages]
+        print(f"  et {kinds.count('R/')} questions R/, {kinds.count('N/')} réponses N/")
 
 
-def play(
-    house: House, subscriber: Subscriber, moment: tuple[str, str, str], everything: bool
-) -> None:
+def play(house: House, moment: tuple[str, str, str], everything: bool) -> None:
     """One run of the script, and what it did."""
-    assert house.gx
     time, period, words = moment
     house.meter("BLEU", "ROUGE", period)
-    pushes = len(house.internet.pushes)
+    pushes, messages = len(house.internet.pushes), len(house.watch().seen())
     heading = f"===== {time}, {words} : le compteur dit aujourd'hui BLEU, demain ROUGE ====="
     print("\n" + emphasis(heading, 36))
     print(f"\nLe GX avant : {state(house)}\n")
     print("$ tempo_ess.py")
     result = house.run(at=f"2026-11-23T{time}")
     print(result.text + f"(code de sortie {result.code})")
-    house.broker.settled()
-    house.gx.client.publish("fin", "")
     print("\nLes messages MQTT :")
-    show_messages(subscriber.take("fin"), everything)
+    show_messages(house.watch().seen()[messages:], everything)
     for push in house.internet.pushes[pushes:]:
         print(f"\nLa notification Prowl, priorité {push['priority']} :")
         print(f"  {push['event']} - {push['description']}")
@@ -102,7 +65,6 @@ def play(
 
 def closing(house: House) -> str:
     """What the evening means to an owner."""
-    assert house.gx
     charge, min_soc = house.gx.values[SOC], house.gx.values[MIN_SOC]
     return (
         f"Demain rouge : cette nuit la batterie se charge à {charge} %, et demain de 6 h à 22 h"
@@ -116,7 +78,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder))
         house.secret()
-        subscriber = Subscriber(house.broker)
         try:
             print("Une soirée simulée sur cette machine : un EcoDevice, un GX et Prowl.")
             print("Rien n'est lu ni écrit ailleurs.")
@@ -124,10 +85,9 @@ def main() -> None:
             if not everything:
                 print("Tous les messages : sh tests/demo.sh --mqtt")
             for moment in MOMENTS:
-                play(house, subscriber, moment, everything)
+                play(house, moment, everything)
             print("\n" + emphasis(closing(house), 31))
         finally:
-            subscriber.process.terminate()
             house.close()
 
 

@@ -22,8 +22,7 @@ class Evening(NamedTuple):
     @property
     def name(self) -> str:
         """Like bleu->rouge HC."""
-        colours = f"{self.today}->{self.tomorrow or 'inconnu'}".lower()
-        return f"{colours} {self.period}"
+        return f"{self.today}->{self.tomorrow or 'inconnu'}".lower() + f" {self.period}"
 
 
 def evening(today: str, tomorrow: str | None, period: str) -> Evening:

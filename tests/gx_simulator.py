@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class GxSimulator:
     """A GX with FlashMQ (Venus 3.20 and later), or an older one with `delay` and `spaced`."""
 
     def __init__(
-        self, port: int, sn: str = SN, announce: bool = True, **client_options: Any
+        self, port: int, sn: str = SN, password: str = "", context: ssl.SSLContext | None = None
     ) -> None:
         self.sn = sn
         self.values = dict(BLUE_EVENING)
@@ -70,8 +71,7 @@ class GxSimulator:
         self.delay = 0.0  # seconds before an answer, which carries the value when it was asked
         self.spaced = False  # the older JSON: a space, no range
         self.up = True  # False: the settings service is away, R and W fail silently
-        self.announce = announce
-        self.retained_answers = False  # answers only as retained messages, as a stale bridge would
+        self.announce = True  # its serial, at each connection
         # Called before R/ is answered, and after W/ was taken or refused.
         self.on_question: Callable[[str], None] = lambda path: None
         self.on_write: Callable[[str], None] = lambda path: None
@@ -81,10 +81,10 @@ class GxSimulator:
         self._unsaved: dict[str, Any] = {}  # what the file still holds
         self._ready = threading.Event()
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, f"gx-{sn}")
-        if "password" in client_options:
-            self.client.username_pw_set("gx", client_options["password"])
-        if "context" in client_options:
-            self.client.tls_set_context(client_options["context"])
+        if password:
+            self.client.username_pw_set("gx", password)
+        if context:
+            self.client.tls_set_context(context)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._ready.set()
         self.client.on_message = self._on_message
@@ -118,23 +118,19 @@ class GxSimulator:
         """Schedule SoC, MinSoc and raw State."""
         return self.values[SOC], self.values[MIN_SOC], self.values[STATE]
 
-    def publish(
-        self, path: str, *, retain: bool = False, payload: str | bytes | None = None
-    ) -> None:
+    def publish(self, path: str) -> None:
         """N/ for this path."""
-        if payload is None:
-            low, high = RANGES.get(path, (None, None))
-            answer = {} if low is None or self.spaced else {"max": high, "min": low}
-            separators = (", ", ": ") if self.spaced else (",", ":")
-            payload = json.dumps(answer | {"value": self.values[path]}, separators=separators)
-        self.client.publish(f"N/{self.sn}/{path}", payload, retain=retain)
+        low, high = RANGES.get(path, (None, None))
+        answer = {} if low is None or self.spaced else {"max": high, "min": low}
+        separators = (", ", ": ") if self.spaced else (",", ":")
+        payload = json.dumps(answer | {"value": self.values[path]}, separators=separators)
+        self.client.publish(f"N/{self.sn}/{path}", payload)
 
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
         client.subscribe([(f"R/{self.sn}/#", 0), (f"W/{self.sn}/#", 0)])
         if self.announce:
-            client.publish(
-                f"N/{self.sn}/system/0/Serial", json.dumps({"value": self.sn}), retain=True
-            )
+            serial = json.dumps({"value": self.sn})
+            client.publish(f"N/{self.sn}/system/0/Serial", serial, retain=True)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         kind, _, path = message.topic.split("/", 2)
@@ -151,13 +147,12 @@ class GxSimulator:
         if path in FUNCTIONS and self.values[FUNCTIONS[path]] == -1:
             return
         if self.delay:
-            answer = json.dumps({"value": self.values[path]})
-            topic = f"N/{self.sn}/{path}"
-            timer = threading.Timer(self.delay, self.client.publish, (topic, answer))
+            answer = f"N/{self.sn}/{path}", json.dumps({"value": self.values[path]})
+            timer = threading.Timer(self.delay, self.client.publish, answer)
             timer.daemon = True
             timer.start()
             return
-        self.publish(path, retain=self.retained_answers)
+        self.publish(path)
         if path in self._moving:  # the raw State was seen once; now the GX moves it
             self._moving.discard(path)
             self.values[path] = MOVES.get(self.values[path], self.values[path])

@@ -16,6 +16,7 @@ A test reads like this:
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import queue
@@ -28,13 +29,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from datetime import date, datetime, timedelta
+from datetime import datetime
+from http.client import parse_headers
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
+from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import paho.mqtt.client as mqtt
@@ -50,32 +52,27 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tempo_ess.py"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 # Recorded from a Base contract (FACTS.md), with TEMPO's fields in place.
-RECORDED = {
-    "product": "Eco-devices",
-    "T1_PTEC": "HPJB",
-    "T1_DEMAIN": "----",
-    "T1_PAPP": 90,
-    "T1_BASE": 1876058,
-    "T2_PTEC": "----",
-    "T2_PAPP": 0,
-    "T2_BASE": 0,
-    "INDEX_C1": 784659,
-    "INDEX_C2": 11280,
-}
+RECORDED: dict[str, Any] = {"product": "Eco-devices", "T1_PTEC": "HPJB", "T1_DEMAIN": "----"}
+RECORDED |= {"T1_PAPP": 90, "T1_BASE": 1876058, "T2_PTEC": "----", "T2_PAPP": 0, "T2_BASE": 0}
+RECORDED |= {"INDEX_C1": 784659, "INDEX_C2": 11280}
 PARIS = ZoneInfo("Europe/Paris")
-PROWL_OK = (
-    b'<?xml version="1.0"?><prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
-)
+PROWL_OK = b'<prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
+
+
+# ---- Sockets -------------------------------------------------------------------------------------
+
+
+# Below the ports that the kernel hands out by itself, and apart from another worker's.
+PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-# ---- TCP and HTTP peers ------------------------------------------------------------------
+    """A TCP port that nobody listens on, nor will."""
+    for port in PORTS:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 Serve = Callable[[socket.socket, int], None]
@@ -92,7 +89,6 @@ class Peer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
         with suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
@@ -102,9 +98,8 @@ class Peer:
             while True:
                 connection, _ = self.listener.accept()
                 self.connections += 1
-                threading.Thread(
-                    target=self._serve, args=(connection, self.connections - 1), daemon=True
-                ).start()
+                told = connection, self.connections - 1
+                threading.Thread(target=self._serve, args=told, daemon=True).start()
 
     def _serve(self, connection: socket.socket, earlier: int) -> None:
         with suppress(OSError), connection:
@@ -112,8 +107,6 @@ class Peer:
 
 
 class Request(NamedTuple):
-    """What a peer was asked."""
-
     method: str
     host: str
     target: str
@@ -122,11 +115,11 @@ class Request(NamedTuple):
 
     @property
     def form(self) -> dict[str, str]:
-        """The form fields of a POST."""
-        return dict(urllib.parse.parse_qsl(self.body.decode()))
+        return dict(parse_qsl(self.body.decode()))
 
 
 Reply = bytes | Iterable[bytes]
+Answer = Callable[[Request], Reply]
 
 
 def http(status: int, body: bytes | str, *headers: str, length: bool = False) -> bytes:
@@ -139,13 +132,11 @@ def http(status: int, body: bytes | str, *headers: str, length: bool = False) ->
 
 
 def silence() -> Iterator[bytes]:
-    """Accepts, and never says a word."""
     yield b""
     threading.Event().wait(400)
 
 
 def drip(head: bytes, byte: bytes, seconds: float) -> Iterator[bytes]:
-    """A byte now and then, without end."""
     yield head
     for _ in range(4000):
         threading.Event().wait(seconds)
@@ -162,9 +153,7 @@ def endless(head: bytes, block: bytes) -> Iterator[bytes]:
 class HttpPeer(Peer):
     """A server whose every answer is a function of the request: bytes, or pieces of them."""
 
-    def __init__(
-        self, reply: Callable[[Request], Reply], context: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, reply: Answer, context: ssl.SSLContext | None = None) -> None:
         self.reply = reply
         self.context = context
         self.requests: list[Request] = []
@@ -173,15 +162,19 @@ class HttpPeer(Peer):
 
     @property
     def address(self) -> str:
-        """host:port."""
         return f"127.0.0.1:{self.port}"
 
     def _answer(self, connection: socket.socket, _earlier: int) -> None:
         if self.context:
             connection = self.context.wrap_socket(connection, server_side=True)
-        request = self._read(connection)
-        if request is None:
-            return
+        with connection.makefile("rb") as stream:
+            line = stream.readline().decode("latin-1")
+            if not line:
+                return
+            headers = {name.lower(): value for name, value in parse_headers(stream).items()}
+            body = stream.read(int(headers.get("content-length", 0)))
+        method, target, _ = line.split(" ", 2)
+        request = Request(method, headers.get("host", ""), target, headers, body)
         self.requests.append(request)
         reply = self.reply(request)
         for piece in [reply] if isinstance(reply, bytes) else reply:
@@ -190,40 +183,21 @@ class HttpPeer(Peer):
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
 
-    def _read(self, connection: socket.socket) -> Request | None:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            piece = connection.recv(65536)
-            if not piece:
-                return None
-            data += piece
-        head, _, body = data.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines)
-        }
-        while len(body) < int(headers.get("content-length", 0)):
-            body += connection.recv(65536)
-        method, target, _ = first.split(" ", 2)
-        return Request(method, headers.get("host", ""), target, headers, body)
+
+# ---- The internet --------------------------------------------------------------------------------
 
 
 class Internet:
-    """RTE, api-couleur-tempo.fr and Prowl by their real names, reached through an HTTPS proxy."""
+    """The web sources and Prowl by their real names, reached through an HTTPS proxy."""
 
-    HOSTS = (
-        "www.services-rte.com",
-        "api-commerce.edf.fr",
-        "www.api-couleur-tempo.fr",
-        "api.prowlapp.com",
-    )
+    WEB = ("www.services-rte.com", "api-commerce.edf.fr", "www.api-couleur-tempo.fr")
+    HOSTS = (*WEB, "api.prowlapp.com")
 
     def __init__(self, folder: Path) -> None:
-        self.rte: Callable[[Request], Reply] = lambda request: http(503, "down")
-        self.edf: Callable[[Request], Reply] = lambda request: http(503, "down")
-        self.api: Callable[[Request], Reply] = lambda request: http(503, "down")
-        self.prowl: Callable[[Request], Reply] = lambda request: http(200, PROWL_OK)
+        self.rte: Answer = lambda request: http(503, "down")
+        self.edf: Answer = self.rte
+        self.api: Answer = self.rte
+        self.prowl: Answer = lambda request: http(200, PROWL_OK)
         authority = trustme.CA()
         self.ca = folder / "internet-ca.pem"
         authority.cert_pem.write_to_path(str(self.ca))
@@ -240,41 +214,35 @@ class Internet:
         return {"HTTPS_PROXY": address, "HTTP_PROXY": address, "REQUESTS_CA_BUNDLE": str(self.ca)}
 
     def asked(self, host: str) -> list[Request]:
-        """The requests that a host got."""
         return [request for request in self.server.requests if request.host == host]
 
     @property
     def pushes(self) -> list[dict[str, str]]:
-        """The notifications that Prowl got."""
-        return [
-            request.form for request in self.asked("api.prowlapp.com") if "/add" in request.target
-        ]
+        prowl = self.asked("api.prowlapp.com")
+        return [request.form for request in prowl if "/add" in request.target]
 
     def knows(self, **colours: str) -> None:
-        """Both web sources answer with these colours, by ISO date (with _ for -, after a d)."""
+        """The web sources answer with these colours, by ISO date (with _ for -, after a d)."""
         days = {name[1:].replace("_", "-"): colour for name, colour in colours.items()}
         self.rte = lambda request: http(200, rte_body(days))
         self.edf = lambda request: edf_answer(request, days)
         self.api = lambda request: http(200, api_body(request.target.rpartition("/")[2], days))
 
     def close(self) -> None:
-        """Cut the line."""
         self.server.close()
         self.proxy.close()
 
     def _reply(self, request: Request) -> Reply:
-        return dict(zip(self.HOSTS, (self.rte, self.edf, self.api, self.prowl), strict=True))[
-            request.host
-        ](request)
+        answers = (self.rte, self.edf, self.api, self.prowl)
+        return dict(zip(self.HOSTS, answers, strict=True))[request.host](request)
 
     def _tunnel(self, client: socket.socket, _earlier: int) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = client.recv(4096)
-            if not piece:
+        with client.makefile("rb") as stream:
+            line = stream.readline().decode("latin-1").strip()
+            if not line:
                 return
-            head += piece
-        self.connects.append(head.split(b"\r\n", 1)[0].decode("latin-1"))
+            parse_headers(stream)
+        self.connects.append(line)
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         with socket.create_connection(("127.0.0.1", self.server.port)) as server:
             ends = {client: server, server: client}
@@ -289,43 +257,33 @@ class Internet:
 def rte_body(days: dict[str, str]) -> str:
     """RTE's tempoLight for these days, with the -fallback keys that are to be ignored."""
     codes = {"BLEU": "BLUE", "BLANC": "WHITE", "ROUGE": "RED"}
-    values = {f"{day}-fallback": "false" for day in days} | {
-        day: codes[colour] for day, colour in days.items()
-    }
+    values = {f"{day}-fallback": "false" for day in days}
+    values |= {day: codes[colour] for day, colour in days.items()}
     return json.dumps({"values": values})
 
 
 def edf_body(days: dict[str, str]) -> str:
     """EDF's calendar for these days, one more of them not announced."""
-    calendar = [
-        {"dateApplication": day, "statut": f"TEMPO_{colour}"} for day, colour in days.items()
-    ]
-    calendar.append({"dateApplication": "2099-01-01", "statut": "NON_DEFINI"})
+    announced = {day: f"TEMPO_{colour}" for day, colour in days.items()}
+    announced["2099-01-01"] = "NON_DEFINI"
+    calendar = [{"dateApplication": day, "statut": code} for day, code in announced.items()]
     content = {"options": [{"option": "TEMPO", "calendrier": calendar}]}
     return json.dumps({"errors": [], "content": content})
 
 
 def edf_answer(request: Request, days: dict[str, str]) -> Reply:
     """EDF's answer, a 400 without its two headers, for the days asked."""
-    asked = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request.target).query))
-    headers = (
-        request.headers.get("application-origine-controlee"),
-        request.headers.get("situation-usage"),
-    )
-    if headers != ("site_RC", "Jours Effacement") or asked["option"] != "TEMPO":
+    asked = dict(parse_qsl(urlsplit(request.target).query))
+    headers = [request.headers.get(x) for x in ("application-origine-controlee", "situation-usage")]
+    if headers != ["site_RC", "Jours Effacement"] or asked["option"] != "TEMPO":
         return http(400, "")
     first, last = asked["dateApplicationBorneInf"], asked["dateApplicationBorneSup"]
-    return http(
-        200, edf_body({day: colour for day, colour in days.items() if first <= day <= last})
-    )
+    return http(200, edf_body({day: days[day] for day in days if first <= day <= last}))
 
 
 def api_body(day: str, days: dict[str, str]) -> str:
-    """api-couleur-tempo.fr's answer for one day."""
     code = ["", "BLEU", "BLANC", "ROUGE"].index(days.get(day, ""))
-    return json.dumps(
-        {"dateJour": day, "codeJour": code, "periode": "2026-2027", "libCouleur": "x"}
-    )
+    return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027"})
 
 
 # ---- The broker ----------------------------------------------------------------------------------
@@ -337,26 +295,21 @@ class Broker:
     def __init__(self, folder: Path, *lines: str, listener: str = "") -> None:
         self.port = free_port()
         self.conf = folder / f"mosquitto-{self.port}.conf"
-        user = ["user root"] if os.geteuid() == 0 else []
-        access = lines or ("allow_anonymous true",)
-        quick = ["persistence false", "log_type all", "set_tcp_nodelay true"]
-        text = [*user, *quick, f"listener {self.port} 127.0.0.1", listener, *access]
+        text = ["user root"] if os.geteuid() == 0 else []
+        text += ["persistence false", "log_type all", "set_tcp_nodelay true"]
+        text += [f"listener {self.port} 127.0.0.1", listener]
+        text += lines or ["allow_anonymous true"]
         self.conf.write_text("\n".join(text) + "\n")
         self.start()
 
     def start(self) -> None:
-        """Start, and wait until it listens."""
-        program = shutil.which(
-            "mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        )
+        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+        program = shutil.which("mosquitto", path=path)
         assert program, "mosquitto is not installed: sh tests/run.sh installs it"
         self.lines: list[str] = []
         self.news = threading.Condition()
         self.process = subprocess.Popen(
-            [program, "-c", str(self.conf)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
+            [program, "-c", self.conf], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
         threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
         self.wait_log(r"mosquitto version .* running")
@@ -385,20 +338,13 @@ class Broker:
     def settled(self) -> None:
         """Wait until every run of the script that connected has been served to its end."""
         with self.news:
-            names = {
-                m[1]
-                for line in self.lines
-                if (m := re.search(r"connected from .* as (tempo_ess-\w+)", line))
-            }
-        for name in names:
-            self.wait_log(
-                rf"Client {name} (disconnected|closed|has exceeded)|Socket error on client {name}"
-            )
+            log = "".join(self.lines)
+        for name in set(re.findall(r"connected from .* as (tempo_ess-\w+)", log)):
+            end = "disconnected|closed|has exceeded"
+            self.wait_log(rf"Client {name} ({end})|Socket error on client {name}")
 
 
 class Message(NamedTuple):
-    """A message as it crossed the broker."""
-
     topic: str
     payload: str
     retain: bool
@@ -415,21 +361,19 @@ class Monitor:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "monitor", protocol=mqtt.MQTTv5)
         self.client.on_message = self._on_message
         self.client.on_subscribe = lambda *_: ready.set()
-        options = SubscribeOptions(
-            qos=0, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
-        )
+        quiet = SubscribeOptions.RETAIN_DO_NOT_SEND
+        options = SubscribeOptions(qos=0, retainAsPublished=True, retainHandling=quiet)
         self.client.on_connect = lambda client, *_: client.subscribe("#", options=options)
         self.client.connect("127.0.0.1", broker.port)
         self.client.loop_start()
         assert ready.wait(10)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        payload = message.payload.decode(errors="replace")
         if message.topic == "mark":
-            self._marks.put(message.payload.decode())
+            self._marks.put(payload)
         else:
-            self.messages.append(
-                Message(message.topic, message.payload.decode(errors="replace"), message.retain)
-            )
+            self.messages.append(Message(message.topic, payload, message.retain))
 
     def seen(self) -> list[Message]:
         """Every message so far, including what the script published just before it ended."""
@@ -439,7 +383,6 @@ class Monitor:
         return list(self.messages)
 
     def close(self) -> None:
-        """Leave the broker."""
         self.client.disconnect()
         self.client.loop_stop()
 
@@ -448,20 +391,17 @@ class Monitor:
 
 
 class Result(NamedTuple):
-    """How a run ended."""
-
     code: int
     out: str
     err: str
 
     @property
     def text(self) -> str:
-        """Everything that it said."""
         return self.out + self.err
 
 
 class House:
-    """Everything that a run meets."""
+    gx: GxSimulator  # only in a house that is simulated
 
     def __init__(
         self, folder: Path, broker: Broker | None = None, simulated: bool = True, **gx: Any
@@ -472,19 +412,14 @@ class House:
         self.internet = Internet(folder)
         self.broker = broker or Broker(folder)
         self.monitor: Monitor | None = None
-        self.gx = GxSimulator(self.broker.port, **gx) if simulated else None
-        self.names: dict[str, Any] = {
-            "ecodevice": self.eco.address,
-            "gx": "127.0.0.1",
-            "gxport": self.broker.port,
-            "gxsn": "c0619ab12345",
-            "prowlkey": KEY,
-            "use_api": False,
-        }
+        if simulated:
+            self.gx = GxSimulator(self.broker.port, **gx)
+        self.names: dict[str, Any] = {"ecodevice": self.eco.address, "use_api": False}
+        self.names |= {"gx": "127.0.0.1", "gxport": self.broker.port, "gxsn": "c0619ab12345"}
+        self.names["prowlkey"] = KEY
 
     def close(self) -> None:
-        """End every peer."""
-        for peer in (self.monitor, self.gx, self.eco, self.internet):
+        for peer in (self.monitor, vars(self).get("gx"), self.eco, self.internet):
             if peer:
                 peer.close()
         if self.broker.process.poll() is None:
@@ -495,7 +430,6 @@ class House:
         return http(200, json.dumps(self.answers, separators=(",", ":")))
 
     def watch(self) -> Monitor:
-        """A monitor on the broker, from now on."""
         self.monitor = self.monitor or Monitor(self.broker)
         return self.monitor
 
@@ -507,39 +441,26 @@ class House:
     def secret(self, text: str | bytes | None = None, mode: int = 0o600, **changes: Any) -> Path:
         """Write secret.py: the house's names with changes (None: left out), or this text."""
         path = self.folder / "secret.py"
-        names = {name: value for name, value in (self.names | changes).items() if value is not None}
-        text = (
-            "".join(f"{name} = {value!r}\n" for name, value in names.items())
-            if text is None
-            else text
-        )
+        if text is None:
+            names = (self.names | changes).items()
+            text = "".join(f"{name} = {value!r}\n" for name, value in names if value is not None)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         path.chmod(mode)
         return path
 
     def start(
-        self,
-        *arguments: str,
-        at: str | None = None,
-        scale: float = 1,
-        env: dict[str, str] | None = None,
-        **popen: Any,
+        self, *arguments: str, at: str | None = None, scale: float = 1, **popen: Any
     ) -> subprocess.Popen[str]:
         """Start the script as a subprocess; at: Paris time; scale: of all limits."""
         if "executable" not in popen:
             at = at or self.suitable_time()
         driven = [str(ROOT / "tests/drive.py"), at or "now", str(scale)]
         program = [str(SCRIPT)] if at is None and scale == 1 else driven
-        environment = self.environment | (env or {})
-        streams: dict[str, Any] = {
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "stdin": subprocess.DEVNULL,
-        }
         command = [sys.executable, "-B", *program, *self.config(*arguments), *arguments]
-        return subprocess.Popen(
-            command, env=environment, encoding="utf-8", **(streams | {"cwd": "/"} | popen)
-        )
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": "/"}
+        options |= {"stdin": subprocess.DEVNULL} | popen
+        options["env"] = self.environment | (popen.get("env") or {})
+        return subprocess.Popen(command, encoding="utf-8", **options)
 
     def run(
         self,
@@ -558,23 +479,21 @@ class House:
             out, err = process.communicate(timeout=330)
             return Result(process.returncode, out or "", err or "")
         moment = at or self.suitable_time()
-        clock: list[Callable[[], datetime]] = []
-        if moment:
-            fixed = datetime.fromisoformat(moment).replace(tzinfo=PARIS)
-            clock.append(lambda: fixed)
-        out_text, err_text = io.StringIO(), io.StringIO()
+        fixed = datetime.fromisoformat(moment).replace(tzinfo=PARIS) if moment else None
+        output, errors = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
             mock.patch.multiple(tempo_ess, **(scaled(scale) | (limits or {}))),
-            redirect_stdout(out_text),
-            redirect_stderr(err_text),
+            redirect_stdout(output),
+            redirect_stderr(errors),
         ):
             time.tzset()
             try:
-                code = tempo_ess.main([*self.config(*arguments), *arguments], *clock)
+                options = [*self.config(*arguments), *arguments]
+                code = tempo_ess.main(options, lambda: fixed or tempo_ess.paris_now())
             except SystemExit as end:
                 code = int(str(end.code))
-        return Result(code, out_text.getvalue(), err_text.getvalue())
+        return Result(code, output.getvalue(), errors.getvalue())
 
     def suitable_time(self) -> str | None:
         """A Paris time in HP for a meter in HP, when the real one would earn a remark."""
@@ -584,13 +503,8 @@ class House:
     @property
     def environment(self) -> dict[str, str]:
         """The bare environment that cron gives, and the way to the internet."""
-        bare = {
-            "HOME": str(self.folder),
-            "PATH": "/usr/bin:/bin",
-            "SHELL": "/bin/sh",
-            "LOGNAME": "owner",
-            "TZ": "Europe/Paris",  # the machine's clock, as /etc/localtime would set it
-        }
+        bare = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
+        bare |= {"LOGNAME": "owner", "TZ": "Europe/Paris"}  # the clock that /etc/localtime sets
         return bare | self.internet.environment
 
     def config(self, *arguments: str) -> list[str]:
@@ -605,12 +519,5 @@ class House:
         assert self.monitor
         seen = self.monitor.seen()
         assert not [one for one in seen if one.retain and one.topic[:2] in ("W/", "R/")]
-        return [
-            (one.topic.split("/", 2)[2], one.payload) for one in seen if one.topic.startswith("W/")
-        ]
-
-
-def days_around(moment: datetime) -> tuple[date, date]:
-    """The dates of the TEMPO day in force at this Paris time and of the next one."""
-    today = (moment - timedelta(hours=6)).date()
-    return today, today + timedelta(days=1)
+        written = [one for one in seen if one.topic.startswith("W/")]
+        return [(one.topic.split("/", 2)[2], one.payload) for one in written]

@@ -5,31 +5,26 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gx_simulator import SOC
-from house import KEY, ROOT, SCRIPT, House
+from house import KEY, House
 
 import tempo_ess
 
-# The existing tempo-ess file, as FACTS.md gives it.
+# The existing tempo-ess file of FACTS.md, with fewer comments.
 EXISTING = f"""\
-# Adresse de l'EcoDevice
 ecodevice = "192.0.2.1"
 use_eco = True
-# Adresse du GX et son VRM Portal ID
 gx = "192.0.2.2"
 gxsn = "123456789abc"
-# Charge de la batterie, en %
+# Charge de la batterie, puis MinSoc, en %
 chgbleu = 80
 chgblanc = 90
 chgrouge = 98
-# MinSoc, en %
 minbleu = 30
 minblanc = 30
 minrouge = 25
@@ -85,38 +80,10 @@ def test_existing_file_is_understood_as_it_is(tmp_path: Path) -> None:
     path.write_text(EXISTING)
     config, secret = tempo_ess.examine(path)
     assert (secret.problems, secret.hints()) == ({}, [])
-    assert config == tempo_ess.Config(
-        ecodevice="192.0.2.1",
-        ecouser=None,
-        ecopassword=None,
-        ecoinput=1,
-        use_eco=True,
-        use_api=True,
-        gx="192.0.2.2",
-        gxsn="123456789abc",
-        gxport=1883,
-        gxcert=None,
-        gxpassword=None,
-        prowlkey=KEY,
-        profiles={
-            tempo_ess.Couleur.BLEU: tempo_ess.Profile(80, 30, True),
-            tempo_ess.Couleur.BLANC: tempo_ess.Profile(90, 30, True),
-            tempo_ess.Couleur.ROUGE: tempo_ess.Profile(98, 25, False),
-        },
-        relay=None,
-    )
-
-
-def test_existing_file_charges_to_its_98_percent(house: House) -> None:
-    text = EXISTING.replace("192.0.2.1", house.eco.address).replace("192.0.2.2", "127.0.0.1")
-    house.secret(
-        text.replace('"123456789abc"', '"c0619ab12345"') + f"gxport = {house.broker.port}\n"
-    )
-    house.meter("BLEU", "ROUGE", "HP")
-    result = house.run("--tomorrow", "rouge")
-    assert (result.code, result.err) == (0, "")
-    assert house.writes() == [(SOC, '{"value":98}')]
-    assert [push["apikey"] for push in house.internet.pushes] == [KEY]
+    assert (config.ecodevice, config.gx, config.gxsn, config.prowlkey) == (*REQUIRED.values(), KEY)
+    assert config.use_eco
+    assert config.profiles == {"BLEU": (80, 30, 1), "BLANC": (90, 30, 1), "ROUGE": (98, 25, 0)}
+    assert config.relay is None
 
 
 def test_misspelt_prowkey_is_a_warning_and_no_push(house: House) -> None:
@@ -151,14 +118,9 @@ def test_spaces_around_a_text_are_ignored(tmp_path: Path) -> None:
     [
         {"use_eco": False, "ecodevice": ...},
         {"use_api": False},
-        {"ecodevice": "eco.lan"},
-        {"ecodevice": "192.0.2.1:8080"},
-        {"gx": "venus.local"},
-        {"gx": "fe80::1"},
-        {"gxport": 1},
-        {"gxport": 65535},
-        {"ecoinput": 2},
-        {"relais": 1},
+        {"ecodevice": "eco.lan:8080", "gx": "venus.local"},
+        {"gx": "fe80::1", "gxport": 65535},
+        {"gxport": 1, "ecoinput": 2, "relais": 1},
         {"relais": 2, "relais_couleurs": ["ROUGE"], "relais_debut": "00:00", "relais_fin": "23:59"},
         {"ecouser": "moi", "ecopassword": 'à "b" c'},
         {"gxcert": "nowhere.crt", "gxtls": False},
@@ -175,10 +137,8 @@ def test_accepted(tmp_path: Path, changes: dict[str, Any]) -> None:
     ("low", "high", "shown"),
     [
         (10, 10, []),
-        (10, 100, []),
         (100, 100, []),
         (9, 90, ["min"]),
-        (-10, 90, ["min"]),
         (30, 101, ["chg"]),
         (31, 30, ["min and chg"]),
         (9, 101, ["chg", "min"]),
@@ -191,14 +151,6 @@ def test_range_of_minsoc_and_charge(
     names["min and chg"] = f"{names['min']}, {names['chg']}"
     found = problems(tmp_path, **{f"min{couleur}": low, f"chg{couleur}": high})
     assert [one.partition(" :")[0] for one in found] == [names[name] for name in shown]
-
-
-def test_text_of_a_windows_editor_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "secret.py"
-    path.write_bytes(
-        b"\xef\xbb\xbf" + f"# réglé le soir\n{lines(REQUIRED)}".replace("\n", "\r\n").encode()
-    )
-    assert tempo_ess.load_config(path).gxsn == "123456789abc"
 
 
 def test_upper_case_serial_is_sent_in_lower_case(house: House) -> None:
@@ -233,23 +185,18 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "relais_debut": ["6:00", "24:00", "06h00", "06:60", "0600", "22:00"],
     "relais_fin": ["22", "22:00:00", "06:00", "05:59"],
 }
+WRONG = [
+    (name, value)
+    for name in (WRONG_TYPES | WRONG_VALUES)
+    for value in (*WRONG_TYPES.get(name, []), *WRONG_VALUES.get(name, []))
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        (name, value)
-        for table in (WRONG_TYPES, WRONG_VALUES)
-        for name, values in table.items()
-        for value in values
-    ],
-    ids=lambda part: part if isinstance(part, str) else repr(part),
-)
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=repr)
 def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: object) -> None:
-    found = problems(tmp_path, **{name: value})
-    assert len(found) == 1, found
-    assert name in found[0]
-    assert str(value) in found[0]
+    (found,) = problems(tmp_path, **{name: value})
+    assert name in found
+    assert str(value) in found
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -260,28 +207,15 @@ def test_what_must_be_there(tmp_path: Path, name: str, value: object) -> None:
     assert ("use_eco = False" in found) == (name == "ecodevice")
 
 
-def test_untouched_copy_of_the_example_is_told_name_by_name(closed_house: House) -> None:
-    closed_house.secret((ROOT / "secret.py.example").read_text())
-    said = refusal(closed_house)
-    assert re.findall(r"(\w+) manque", said) == ["ecodevice", "gx", "gxsn"]
-
-
-@pytest.mark.parametrize("name", ["ecodevice", "gx"])
-def test_commas_in_an_address_are_answered_with_points(tmp_path: Path, name: str) -> None:
-    (found,) = problems(tmp_path, **{name: "192,168,1,50"})
-    assert "192,168,1,50" in found
-    assert "avec des points" in found
-
-
 def test_at_least_one_source(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, use_eco=False, use_api=False)
     assert "use_eco" in found
     assert "use_api" in found
 
 
-@pytest.mark.parametrize("arguments", [(), ("--quiet",), ("--verbose",), ("--dry-run",)], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["--quiet"], ["--dry-run"]], ids=str)
 def test_all_problems_at_once_and_nobody_contacted(
-    closed_house: House, arguments: tuple[str, ...]
+    closed_house: House, arguments: list[str]
 ) -> None:
     wrong = {name: values[0] for name, values in (WRONG_TYPES | WRONG_VALUES).items()}
     closed_house.secret(lines(wrong | {name: [HIDDEN] for name in SECRETS}))
@@ -292,51 +226,28 @@ def test_all_problems_at_once_and_nobody_contacted(
     assert HIDDEN not in said
 
 
-def test_a_wrong_type_does_not_hide_its_neighbours_range(tmp_path: Path) -> None:
-    found = problems(tmp_path, minbleu="30", chgbleu=200, minrouge=5, chgrouge=100.0)
-    assert [
-        name
-        for name in ("minbleu", "chgbleu", "minrouge", "chgrouge")
-        if name not in "".join(found)
-    ] == []
-    assert "200" in "".join(found)
-
-
 # ---- Keys and passwords stay hidden --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize(
     "text",
-    {
-        "list": "{name} = ['{hidden}']",
-        "bytes": "{name} = b'{hidden}'",
-        "dict": "{name} = {{'{hidden}': '{hidden}'}}",
-        "quotes forgotten": "{name} = {hidden}",
-        "quotes forgotten around digits": "{name} = 12{hidden}",
-        "quote not closed": "{name} = '{hidden}",
-        "two quotes": "{name} = '{hidden}' 'x",
-        "invalid escape": r"{name} = 'x\d{hidden}'",
-        "wrong sum": "{name} = '{hidden}' + 1",
-        "wrong conversion": "{name} = int('{hidden}')",
-        "exit with a text": "raise SystemExit('{hidden}')",
-        "error in a function": "def key():\n    raise ValueError('{hidden}')\n{name} = key()",
-        "misspelt": "{name}s = '{hidden}'",
-    }.items(),
-    ids=lambda item: item[0],
+    [
+        "{name} = ['{hidden}']",
+        "{name} = b'{hidden}'",
+        "{name} = {hidden}",
+        "{name} = 12{hidden}",
+        "{name} = '{hidden}",
+        r"{name} = 'x\d{hidden}'",
+        "{name} = int('{hidden}')",
+        "raise SystemExit('{hidden}')",
+        "{name}s = '{hidden}'",
+    ],
 )
-def test_secret_is_never_shown(closed_house: House, name: str, text: tuple[str, str]) -> None:
-    closed_house.secret(text[1].format(name=name, hidden=HIDDEN) + "\n")
+def test_secret_is_never_shown(closed_house: House, name: str, text: str) -> None:
+    closed_house.secret(text.format(name=name, hidden=HIDDEN) + "\n")
     # Before Python 3.12 an invalid escape warns only when asked to.
     assert HIDDEN not in refusal(closed_house, "--verbose", env={"PYTHONWARNINGS": "always"})
-
-
-@pytest.mark.parametrize("name", SECRETS)
-def test_secret_of_a_wrong_type_is_named_and_masked(closed_house: House, name: str) -> None:
-    closed_house.secret(lines(REQUIRED | {name: 314159265358979}))
-    said = refusal(closed_house)
-    assert name in said
-    assert "314159" not in said
 
 
 # ---- Typos, and names that are none of our business ----------------------------------------------
@@ -344,17 +255,7 @@ def test_secret_of_a_wrong_type_is_named_and_masked(closed_house: House, name: s
 
 @pytest.mark.parametrize(
     ("typo", "meant"),
-    {
-        "prowkey": "prowlkey",
-        "Prowlkey": "prowlkey",
-        "GXSN": "gxsn",
-        "eco_device": "ecodevice",
-        "chgrouges": "chgrouge",
-        "minblan": "minblanc",
-        "gx_password": "gxpassword",
-        "use_echo": "use_eco",
-        "relais_debuts": "relais_debut",
-    }.items(),
+    {"prowkey": "prowlkey", "GXSN": "gxsn", "minblan": "minblanc", "use_echo": "use_eco"}.items(),
 )
 def test_typo_hint(tmp_path: Path, typo: str, meant: str) -> None:
     assert problems(tmp_path, **{typo: HIDDEN}) == []
@@ -381,19 +282,19 @@ def test_modules_functions_and_other_names_are_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line"),
+    ("text", "line", "advice"),
     [
-        ("gx = '192.0.2.2\n", 1),
-        ("gx = '192.0.2.2'\n\ngxsn == = 'x'\n", 3),
-        ("gx = '192.0.2.2'\nchgbleu = 80 %\n", 2),
-        ("gx = (\n", 1),
-        ("gx = '192.0.2.2'\n  gxsn = 'x'\n", 2),
-        ("\n\nprowlkey = abcdef\n", 3),
-        ("gx = 'x'\nchgbleu = 1 / 0\n", 2),
+        ("gx = '192.0.2.2\n", 1, ""),
+        ("gx = '192.0.2.2'\n\ngxsn == = 'x'\n", 3, ""),
+        ("gx = '192.0.2.2'\n  gxsn = 'x'\n", 2, ""),
+        ("gx = 'x'\nchgbleu = 1 / 0\n", 2, ""),
+        ("gx = '192.0.2.2'\nchgbleu = 80 %\n", 2, "nombre avec %"),
+        ("\n\nprowlkey = abcdef\n", 3, "un texte sans guillemets droits"),
+        ("use_eco = vrai\n", 1, "un choix autre que True ou False"),
     ],
 )
 def test_python_error_gives_file_and_line_and_not_the_line(
-    closed_house: House, text: str, line: int
+    closed_house: House, text: str, line: int, advice: str
 ) -> None:
     path = closed_house.secret(text)
     said = refusal(closed_house)
@@ -401,54 +302,13 @@ def test_python_error_gives_file_and_line_and_not_the_line(
     assert re.search(rf"\b{line}\b", said.replace(str(path), ""))
     assert len(said.splitlines()) == 1
     assert text.splitlines()[line - 1].strip() not in said
-
-
-@pytest.mark.parametrize(
-    ("text", "advice"),
-    [
-        ("gx = venus", "un texte sans guillemets droits"),
-        ("use_eco = vrai", "un choix autre que True ou False"),
-        ("chgbleu = 80 %", "nombre avec %"),
-    ],
-)
-def test_commonest_slips_are_named(closed_house: House, text: str, advice: str) -> None:
-    closed_house.secret(text + "\n")
-    said = refusal(closed_house)
     assert advice in said
     assert "NameError" not in said
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"gx = 'x'\0\n", "gx = 'x'\n".encode("utf-16"), b"# coding: nowhere\n", b"\x7fELF\x02\x01"],
-    ids=["NUL", "UTF-16", "unknown coding", "a program"],
-)
-def test_what_is_no_text_gets_a_sentence_without_a_made_up_line(
-    closed_house: House, content: bytes
-) -> None:
-    path = closed_house.secret(content)
-    said = refusal(closed_house)
-    assert str(path) in said
-    assert not re.search(r"None|ligne 0", said)
-
-
 def test_absent_file_says_to_copy_the_example(closed_house: House) -> None:
-    assert "secret.py.example" in refusal(
-        closed_house, "--config", str(closed_house.folder / "nowhere.py")
-    )
-
-
-@pytest.mark.parametrize("kind", ["directory", "FIFO", "device", "below a file"])
-def test_what_is_no_file_is_refused(closed_house: House, kind: str) -> None:
-    path = {
-        "directory": closed_house.folder,
-        "FIFO": closed_house.folder / "fifo",
-        "device": Path("/dev/null"),
-        "below a file": closed_house.secret() / "secret.py",
-    }[kind]
-    if kind == "FIFO":
-        os.mkfifo(path)
-    assert str(path) in refusal(closed_house, "--config", str(path))
+    absent = str(closed_house.folder / "nowhere.py")
+    assert "secret.py.example" in refusal(closed_house, "--config", absent)
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o646, 0o666, 0o777], ids=oct)
@@ -485,52 +345,31 @@ def test_file_of_another_user_is_refused_and_not_executed(
     assert not proof.exists()
 
 
-def test_no_bytecode_is_written_beside_it(tmp_path: Path) -> None:
-    (tmp_path / "secret.py").write_text("gx = 5\n")
-    command = [
-        sys.executable,
-        str(SCRIPT),
-        "--config",
-        str(tmp_path / "secret.py"),
-    ]  # without the harness's -B
-    ended = subprocess.run(
-        command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, timeout=60, check=False
-    )
-    assert ended.returncode == 2
-    assert [path.name for path in tmp_path.rglob("*")] == ["secret.py"]
-
-
 # ---- gxcert --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "relative", [True, False], ids=["relative secret.py", "absolute secret.py"]
-)
-@pytest.mark.parametrize("cert", ["gx.crt", "tls/gx.crt", "{folder}/gx.crt"])
+@pytest.mark.parametrize("secret", ["home/secret.py", "{folder}/home/secret.py"])
+@pytest.mark.parametrize("cert", ["gx.crt", "tls/gx.crt", "{folder}/home/gx.crt"])
 def test_gxcert_is_relative_to_secret_py(
-    closed_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cert: str, relative: bool
+    closed_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cert: str, secret: str
 ) -> None:
-    home = tmp_path / "home"
-    place = home / cert.format(folder=home)
+    monkeypatch.chdir(tmp_path)
+    named = cert.format(folder=tmp_path)
+    place = tmp_path / "home" / named
     place.parent.mkdir(parents=True)
     place.write_bytes(closed_house.internet.ca.read_bytes())
-    (home / "secret.py").write_text(
-        lines(REQUIRED | {"gxtls": True, "gxcert": cert.format(folder=home)})
-    )
-    monkeypatch.chdir(tmp_path)
-    config = tempo_ess.load_config(Path("home/secret.py") if relative else home / "secret.py")
+    path = Path(secret.format(folder=tmp_path))
+    path.write_text(lines(REQUIRED | {"gxtls": True, "gxcert": named}))
+    config = tempo_ess.load_config(path)
     assert config.gxcert
     assert (config.gxcert.resolve(), config.gxport) == (place.resolve(), 8883)
 
 
-@pytest.mark.parametrize(
-    "cert", [None, "", "nowhere.crt", ".", "text.crt", "empty.crt", "/dev/null"], ids=ascii
-)
+@pytest.mark.parametrize("cert", [None, "", "nowhere.crt", ".", "text.crt"], ids=ascii)
 def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(
     closed_house: House, cert: str | None
 ) -> None:
     (closed_house.folder / "text.crt").write_text("ceci n'est pas un certificat\n")
-    (closed_house.folder / "empty.crt").write_text("")
     closed_house.secret(gxtls=True, gxcert=cert, gxport=None)
     said = refusal(closed_house)
     assert "gxcert" in said

@@ -7,27 +7,32 @@ own clock parameter, its own limits, a real mosquitto and real HTTP.
 from __future__ import annotations
 
 import io
+import itertools
+import os
+import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from datetime import date, datetime, time, timedelta
-from itertools import pairwise
-from pathlib import Path
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
+from unittest import mock
 
 import gx_simulator as gx
 import pytest
 from facts import PROFILES
-from house import House, Peer, Reply, Request, api_body, edf_answer, http, rte_body
+from house import PARIS, House, Peer, http
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_faults import say, way
 
 import tempo_ess
 
-PARIS = ZoneInfo("Europe/Paris")
-QUICK = {"GX_CONNECT": 0.3, "STARTING": 0.6, "ECODEVICE_PAUSE": 0.01, "CONNECT_PAUSE": 0.1}
+QUICK: dict[str, Any] = {
+    "GX_CONNECT": 0.3,
+    "STARTING": 0.6,
+    "ECODEVICE_PAUSE": 0.01,
+    "CONNECT_PAUSE": 0.1,
+}
 QUICK |= {"ANSWER": 0.5, "ASK_AGAIN": 0.1, "READ_ONLY": 0.5}
 
 
@@ -37,7 +42,7 @@ class Run(NamedTuple):
     made: bool  # else cron missed it
     announced: bool  # DEMAIN on the meter
     meter: bool  # the EcoDevice answers
-    web: str  # the only source that knows: "RTE", "EDF", "API" or "" for none
+    web: str  # the only source that knows: "rte", "edf", "api" or "" for none
     reached: str  # "yes", or what the GX does instead
     away: int  # the settings service goes away at this R/ and comes back two R/ later; 0: it stays
 
@@ -57,15 +62,12 @@ RUNS = st.builds(
     made=st.sampled_from([True] * 7 + [False]),
     announced=st.sampled_from([True, True, False]),
     meter=st.sampled_from([True] * 5 + [False]),
-    web=st.sampled_from(["", "", "RTE", "RTE", "EDF", "API"]),
+    web=st.sampled_from(["", "", "rte", "rte", "edf", "api"]),
     reached=st.sampled_from(["yes"] * 12 + ["starting"] * 3 + ["dead", "silent"]),
     away=st.sampled_from([0] * 5 + [1, 2, 3, 4, 5, 6, 7, 8]),
 )
-OWNER = st.dictionaries(
-    st.sampled_from([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE]),
-    st.sampled_from([1, 2, 3, 8, 9, 10, 12]),
-    max_size=2,
-)
+SETTINGS = st.sampled_from([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE])
+OWNER = st.dictionaries(SETTINGS, st.sampled_from([1, 2, 3, 8, 9, 10, 12]), max_size=2)
 
 
 @st.composite
@@ -87,69 +89,45 @@ def seasons(draw: st.DrawFn) -> list[Day]:
 
 @pytest.fixture(scope="module")
 def years(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder: Path = tmp_path_factory.mktemp("years")
-    house = House(folder)
+    house = House(tmp_path_factory.mktemp("years"))
     house.names["use_api"] = True
     open_way = way(house.broker.port, "nothing is cut")
 
     def refuse_first(link: socket.socket, earlier: int) -> None:
         """A GX that is starting refuses the right password, then takes it."""
-        if earlier % 2:
-            open_way(link, earlier)
-        else:
-            say(b"\x20\x02\x00\x05")(link, earlier)
+        (open_way if earlier % 2 else say(b"\x20\x02\x00\x05"))(link, earlier)
 
     starting = Peer(refuse_first)
     dead = socket.socket()  # bound, so that nobody else takes the port, and listening to nobody
     dead.bind(("127.0.0.1", 0))
     for name, port in (("dead", dead.getsockname()[1]), ("starting", starting.port)):
-        house.secret(gxport=port).rename(folder / f"{name}.py")
+        house.secret(gxport=port).rename(house.folder / f"{name}.py")
     house.secret()
-    patch = pytest.MonkeyPatch()
-    for name, value in house.internet.environment.items():
-        patch.setenv(name, value)
-    for name, seconds in QUICK.items():
-        patch.setattr(tempo_ess, name, seconds)
-    yield house
-    patch.undo()
-    starting.close()
-    dead.close()
-    house.close()
+    with (
+        mock.patch.dict(os.environ, house.internet.environment),
+        mock.patch.multiple(tempo_ess, **QUICK),
+    ):
+        yield house
+    for peer in (starting, dead, house):
+        peer.close()
 
 
 def mode(state: float) -> str:
     return "on" if 1 <= state <= 8 else "off" if 10 <= state <= 12 else "keep"
 
 
-def down(_request: Request) -> Reply:
-    """A web source under load."""
-    return http(503, "<html>")
-
-
-def only(source: str, house: House, colours: dict[str, str]) -> None:
-    """One web source knows these colours, the others are down."""
-    house.internet.rte = house.internet.edf = house.internet.api = down
-    if source == "RTE":
-        house.internet.rte = lambda request: http(200, rte_body(colours))
-    elif source == "EDF":
-        house.internet.edf = lambda request: edf_answer(request, colours)
-    elif source == "API":
-        house.internet.api = lambda request: http(200, api_body(request.target[-10:], colours))
-
-
-def outage(device: gx.GxSimulator, at: int) -> Callable[[str], None]:
-    """The settings service goes away at this question, and is back two questions later."""
-    asked = 0
+def outage(device: gx.GxSimulator, at: int) -> None:
+    """The settings service goes away at this question (0: at none), and is back two later."""
+    asked = itertools.count(1)
 
     def count(_path: str) -> None:
-        nonlocal asked
-        asked += 1
-        if asked == at:
+        number = next(asked)
+        if number == at:
             device.settings_down()
-        elif asked == at + 2:
+        elif at and number == at + 2:
             device.up = True
 
-    return count
+    device.on_question = count
 
 
 def somebody_else(
@@ -172,28 +150,24 @@ def somebody_else(
 def evening_run(house: House, day: Day, tomorrow: Day, run: Run, at: time, period: str) -> None:
     """One run, and every promise about it."""
     device = house.gx
-    assert device
     house.meter(day.colour, tomorrow.colour if run.announced else None, period)
     house.eco.reply = house.healthy if run.meter else lambda request: http(500, "down")
-    only(run.web, house, {str(one.date): one.colour for one in (day, tomorrow)})
+    house.internet.knows(**{f"d{one.date}": one.colour for one in (day, tomorrow)})
+    for source in {"rte", "edf", "api"} - {run.web}:
+        setattr(house.internet, source, lambda request: http(503, "<html>"))
     device.up = run.reached != "silent"
     device._unsaved.clear()  # the last run was hours ago
     device.writes.clear()
-    away = run.reached == "yes" and run.away
-    device.on_question = outage(device, away) if away else lambda path: None
+    away = run.away if run.reached == "yes" else 0
+    outage(device, away)
     house.internet.server.requests.clear()
     before = dict(device.values)
-    way_in = run.reached if run.reached in ("dead", "starting") else "secret"
-    secret = house.folder / f"{way_in}.py"
+    file = run.reached if run.reached in ("dead", "starting") else "secret"
+    secret = house.folder / f"{file}.py"
     now = datetime.combine(day.date, at, PARIS)
     with redirect_stderr(io.StringIO()) as err:
         code = tempo_ess.main(["--quiet", "--config", str(secret)], lambda: now)
-    changed_by = {
-        line.partition(" était à ")[0].removeprefix("attention : ")
-        for line in err.getvalue().splitlines()
-        if " était à " in line
-    }
-
+    changed_by = set(re.findall("(?m)^attention : (.+?) était à ", err.getvalue()))
     pushes = [push["description"] for push in house.internet.pushes]
     if not run.meter and not run.web:
         assert (code, device.writes) == (3, [])
@@ -245,13 +219,10 @@ def assert_gx_is_right(
 @settings(max_examples=25, deadline=None)
 @given(season=seasons())
 def test_every_evening_of_a_season_ends_well_or_says_so(years: House, season: list[Day]) -> None:
-    assert years.gx
     years.gx.values = dict(gx.BLUE_EVENING)
-    for day, tomorrow in pairwise(season):
-        for run, at, period in (
-            (day.at_20_05, time(20, 5), "HP"),
-            (day.at_22_02, time(22, 2), "HC"),
-        ):
-            if run.made:
-                evening_run(years, day, tomorrow, run, at, period)
+    for day, tomorrow in itertools.pairwise(season):
+        if day.at_20_05.made:
+            evening_run(years, day, tomorrow, day.at_20_05, time(20, 5), "HP")
+        if day.at_22_02.made:
+            evening_run(years, day, tomorrow, day.at_22_02, time(22, 2), "HC")
         years.gx.values |= day.owner
