@@ -199,6 +199,12 @@ def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: ob
     assert str(value) in found
 
 
+@pytest.mark.parametrize("name", ["ecodevice", "gx"])
+def test_commas_in_an_address_are_answered_with_points(tmp_path: Path, name: str) -> None:
+    (found,) = problems(tmp_path, **{name: "192,168,1,50"})
+    assert "avec des points" in found
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [..., "", " "], ids=["absent", "empty", "blank"])
 def test_what_must_be_there(tmp_path: Path, name: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import socket
 import time
@@ -15,7 +16,7 @@ import pytest
 from gx_simulator import SOC
 from house import RECORDED, House, HttpPeer, Reply, drip, endless, http, silence
 
-from tempo_ess import Couleur, NoAnswer, Periode, Tempo, parse_ecodevice
+from tempo_ess import Couleur, NoAnswer, Periode, Tempo, parse_ecodevice, why
 
 BLEU, BLANC, ROUGE = Couleur
 HP, HC = Periode
@@ -151,6 +152,11 @@ def test_there_is_no_fourth_try_and_a_pause_between_the_three(house: House, bad:
     assert len(moments) == 3
     assert min(moments[1] - moments[0], moments[2] - moments[1]) >= 0.2 * 2
     assert house.writes() == []
+
+
+def test_an_address_without_a_device_is_said_in_an_owners_words() -> None:
+    """What the kernel says after its own ARP time-out; no test may try a real address."""
+    assert why(OSError(errno.EHOSTUNREACH, "No route to host")) == "aucun appareil à cette adresse"
 
 
 def test_a_refused_connection_is_tried_three_times(house: House) -> None:
