@@ -5,30 +5,21 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# system_install DEBIAN_PACKAGES FREEBSD_PACKAGES
+# system_install DEBIAN_PACKAGE FREEBSD_PACKAGE
 system_install() {
     if command -v apt-get >/dev/null; then
         echo "Installation de : $1"
         as_root apt-get -qq update
-        # shellcheck disable=SC2086 # several packages
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y $1 >/dev/null
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$1" >/dev/null
     else
         echo "Installation de : $2"
-        # shellcheck disable=SC2086
-        as_root pkg install -y $2
+        as_root pkg install -y "$2"
     fi
 }
 
-have_mosquitto() {
-    (
-        PATH="$PATH:/usr/sbin:/usr/local/sbin"
-        command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null
-    )
-}
-
 need_mosquitto() {
-    if ! have_mosquitto; then
-        system_install "mosquitto mosquitto-clients" "mosquitto"
+    if ! (PATH="$PATH:/usr/sbin:/usr/local/sbin" && command -v mosquitto >/dev/null); then
+        system_install mosquitto mosquitto
         mosquitto_is_new=yes
     fi
 }
@@ -36,7 +27,7 @@ need_mosquitto() {
 need_venv() {
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-            system_install "python3-venv" "python3"
+            system_install python3-venv python3
         fi
         python3 -m venv --clear .venv
     fi
