@@ -256,3 +256,13 @@ def test_quiet_tells_only_what_is_not_ok(well: House) -> None:
     assert result.out == ""
     assert len(result.err.splitlines()) == 1
     assert "Schedule 1" in result.err
+
+
+@pytest.mark.parametrize("wrong", [{"gxtls": "True"}, {"gxport": "8883"}, {"gxpassword": 12}])
+def test_a_gx_whose_access_is_misspelt_is_not_tried(well: House, wrong: dict[str, Any]) -> None:
+    """It could be sent its password in clear."""
+    well.secret(**wrong)
+    result = well.run("--check", at=EVENING)
+    assert result.code == 2
+    assert "GX" not in rows(result.out)
+    assert "tempo_ess-" not in "".join(well.broker.lines)

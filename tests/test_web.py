@@ -336,6 +336,18 @@ def test_each_source_is_asked_for_what_is_still_unknown(
     assert len(alone.internet.asked(HOSTS["rte"])) == 1
 
 
+@pytest.mark.parametrize("odd", [http(200, '{"error": 1}'), http(500, ""), http(200, "<html>")])
+def test_today_is_not_lost_with_an_odd_answer_for_tomorrow(alone: House, odd: bytes) -> None:
+    today = {TODAY: "BLANC"}
+    alone.internet.api = lambda request: (
+        http(200, api_body(TODAY, today)) if request.target.endswith(TODAY) else odd
+    )
+    result = alone.run(at=f"{TODAY}T20:05")
+    assert result.code == 0
+    assert KEPT in result.out
+    assert charge(alone) == ["BLANC"]
+
+
 # ---- The TEMPO day -------------------------------------------------------------------------------
 
 DAYS = [  # Paris time, the dates known by then, the period
