@@ -426,9 +426,10 @@ class Secret:
         """Names that look mistyped."""
         hints = []
         for name, value in self.names.items():
+            if name in self.defaults or name.startswith("_") or hasattr(value, "__name__"):
+                continue
             near = difflib.get_close_matches(name.lower(), self.defaults, 1, 0.75)
-            ours = name in self.defaults or name.startswith("_") or hasattr(value, "__name__")
-            if near and not ours:
+            if near:
                 hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
         return hints
 
