@@ -206,9 +206,11 @@ def known_days(now: datetime) -> dict[str, date]:
 
 Value = float | str
 STATE_ON, KEEP_CHARGED, STATE_OFF = 1, 9, 10  # 1 and 10 are the only States written
+STATES_ON, STATES_OFF = range(1, 9), range(10, 13)
+INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
-EVERY_DAY = 7  # of a schedule's Day; a negative one is inactive
+EVERY_DAY = 7  # of a schedule's Day
 
 
 class Setting(NamedTuple):
@@ -233,11 +235,11 @@ class Setting(NamedTuple):
 # What a person chooses behind a raw BatteryLife/State: the GX itself moves 1 to 2..8 and 10 to 11
 # or 12; 9 is the owner's own choice [dbus-systemcalc-py].
 ESS_MODES = (
-    *((state, "on") for state in range(1, 9)),
+    *((state, "on") for state in STATES_ON),
     (KEEP_CHARGED, "Keep batteries charged"),
-    *((state, "off") for state in range(10, 13)),
+    *((state, "off") for state in STATES_OFF),
 )
-DAYS = ((EVERY_DAY, "tous les jours"), *((day, "inactif") for day in range(-11, 0)))
+DAYS = ((EVERY_DAY, "tous les jours"), *((day, "inactif") for day in INACTIVE_DAYS))
 CGWACS = "settings/0/Settings/CGwacs/"
 SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
 SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", " %")
@@ -365,6 +367,10 @@ class Secret:
             self.problems.setdefault(name, f"{name} manque : il faut {wanted}")
         return value
 
+    def are_fine(self, *names: str) -> bool:
+        """Whether each is right in itself, so that they can be compared."""
+        return not self.problems.keys() & set(names)
+
     def text(self, name: str) -> Any:
         """A text, or None."""
         return self.take(name, None, is_text, "un texte entre guillemets droits, sur une ligne")
@@ -389,38 +395,40 @@ class Secret:
             self.number(min_soc, default.min_soc, 10, 100),
             self.flag(battery_life, default.battery_life),
         )
-        if profile.min_soc > profile.charge:
+        if profile.min_soc > profile.charge and self.are_fine(charge, min_soc):
             told = f"{min_soc} = {profile.min_soc}, {charge} = {profile.charge}"
-            trouble = f"{told} : {min_soc} ne doit pas dépasser {charge}"
-            self.problems.setdefault(charge, trouble)
+            self.problems[charge] = f"{told} : {min_soc} ne doit pas dépasser {charge}"
         return profile
 
     def relay(self) -> Relay | None:
         """The relay, if one is to be driven."""
         number = self.number("relais", None, 1, 2)
-        couleurs = ["BLANC", "ROUGE"]
         wanted = 'une liste comme ["BLANC", "ROUGE"]'
-        couleurs = self.take("relais_couleurs", couleurs, are_couleurs, wanted)
+        couleurs = self.take("relais_couleurs", ["BLANC", "ROUGE"], are_couleurs, wanted)
         debut = self.take("relais_debut", "06:00", TIME, 'une heure comme "06:00"')
         fin = self.take("relais_fin", "22:00", TIME, 'une heure comme "22:00"')
-        if debut >= fin:
-            trouble = f"relais_debut = {debut}, relais_fin = {fin} : il faut le début avant la fin"
-            self.problems.setdefault("relais_fin", trouble)
+        if debut >= fin and self.are_fine("relais_debut", "relais_fin"):
+            told = f"relais_debut = {debut}, relais_fin = {fin}"
+            self.problems["relais_fin"] = f"{told} : il faut le début avant la fin"
         if number is None:
             return None
         return Relay(number, couleurs, debut, fin)
 
-    def certificate(self, folder: Path, where: str) -> Path | None:
+    def certificate(self, gxtls: bool, folder: Path, where: str) -> Path | None:
         """The file of the GX's own certificate, beside secret.py; None when it is of no use."""
         name = self.text("gxcert")
-        try:
-            pinned_context(folder / str(name))
-        except (OSError, ValueError):
-            trouble = f"gxcert = {name} : pas de certificat lisible"
-            fetch_it = fetch_certificate(where)
-            self.problems.setdefault("gxcert", f"{trouble} ; il s'obtient par {fetch_it}")
+        if not gxtls:
             return None
-        return folder / str(name)
+        trouble = "gxcert manque"
+        if name:
+            try:
+                pinned_context(folder / name)
+                return folder / str(name)
+            except (OSError, ValueError):
+                trouble = f"gxcert = {name} : pas de certificat lisible"
+        advice = f"il s'obtient par {fetch_certificate(where)}"
+        self.problems.setdefault("gxcert", f"{trouble} ; {advice}")
+        return None
 
     def hints(self) -> list[str]:
         """Names that look mistyped."""
@@ -467,9 +475,7 @@ def read_config(secret: Secret, folder: Path) -> Config:
     gxsn = secret.need("gxsn", SERIAL, "12 chiffres hexadécimaux, le VRM Portal ID")
     gxtls = secret.flag("gxtls", False)
     gxport = secret.number("gxport", None, 1, 65535) or (8883 if gxtls else 1883)
-    gxcert = secret.text("gxcert")
-    if gxtls:
-        gxcert = secret.certificate(folder, f"{gx or 'ADRESSE_DU_GX'}:{gxport}")
+    where = f"{gx or 'ADRESSE_DU_GX'}:{gxport}"
     return Config(
         ecodevice=ecodevice,
         ecouser=secret.text("ecouser"),
@@ -480,7 +486,7 @@ def read_config(secret: Secret, folder: Path) -> Config:
         gx=gx,
         gxsn=gxsn and gxsn.lower(),
         gxport=gxport,
-        gxcert=gxcert if gxtls else None,
+        gxcert=secret.certificate(gxtls, folder, where),
         gxpassword=secret.text("gxpassword"),
         prowlkey=secret.text("prowlkey"),
         profiles={
@@ -599,14 +605,15 @@ def somebody_else(written: Target, today: Profile, before: Mapping[Setting, Valu
     """
     told = []
     for setting, expected in profile_settings(today).items():
-        held = before.get(setting)
-        ours = {setting.text(expected), setting.text(written.get(setting))}
-        if setting in written and held is not None and setting.text(held) not in ours:
-            told.append(
-                f"{setting.label} était à {setting.text(held)} au lieu de"
-                f" {setting.text(expected)} : changé à la main, par un autre programme"
-                " (evcc, VRM), ou une soirée manquée ?"
-            )
+        if setting not in written or setting not in before:
+            continue
+        held = before[setting]
+        if agrees(setting, held, expected) or agrees(setting, held, written[setting]):
+            continue
+        told.append(
+            f"{setting.label} était à {setting.text(held)} au lieu de {setting.text(expected)} :"
+            " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
+        )
     return told
 
 
@@ -935,8 +942,9 @@ class Evening:
 
 def learn_from_web(evening: Evening, now: datetime) -> None:
     """Ask the web sources in turn, until the evening's days are known."""
+    wanted = known_days(now)
     for source in WEB_SOURCES:
-        days = {name: day for name, day in known_days(now).items() if name not in evening.found}
+        days = {name: day for name, day in wanted.items() if name not in evening.found}
         if not days:
             return
         trouble = "ne sait pas tout"
@@ -978,7 +986,7 @@ def tell_evening(evening: Evening, now: datetime) -> None:
     told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
         told += f", demain {tempo.demain} ({sources['demain']})"
-    source = sources["periode"].replace("imposé", "imposée")
+    source = sources["periode"].replace("imposé", "imposée")  # une période
     log.info("TEMPO : %s, période %s (%s)", told, tempo.periode, source)
     if tempo.demain is None:
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
@@ -1453,6 +1461,7 @@ class Table:
 
 ESS_MENU = "Settings > System setup > ESS"
 MENU = f"{ESS_MENU} > Scheduled charge levels > Schedule"
+CLOCK_MENU = "Settings > General > Date & Time > Time zone"
 START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((79200, "22:00"),))
 DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
 DISCHARGES = ((0, "PV"), (1, "PV & Battery"))
@@ -1464,12 +1473,13 @@ OTHER_DAYS = [
     Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS) for n in range(1, 5)
 ]
 NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-INACTIVE = range(-11, 0)
-MODES_OF_OURS = (*range(1, 9), *range(10, 13))
-# For each setting its right values (None: any), and what to do about another.
-CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
+Check = tuple[Collection[Value] | None, str]  # right values (None: any), what to do about another
+CHECKS: dict[Setting, Check] = {
     HUB4_MODE: ((1, 2), f"le script ne règle pas BatteryLife dans ce mode : {ESS_MENU} > Mode"),
-    BATTERY_LIFE: (MODES_OF_OURS, f"bloque la charge programmée : {ESS_MENU} > Mode"),
+    BATTERY_LIFE: (
+        (*STATES_ON, *STATES_OFF),
+        f"bloque la charge programmée : {ESS_MENU} > Mode",
+    ),
     MIN_SOC: (None, ""),
     SOC: (None, ""),
     DAY: ((EVERY_DAY,), f"la recharge n'a pas lieu tous les soirs : {MENU} 1 > Day, Every day"),
@@ -1477,12 +1487,10 @@ CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
     DURATION: ((28800,), f"il faut 8 h : {MENU} 1 > Duration"),
     DISCHARGE: ((0,), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
     DYNAMIC_ESS: ((0,), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
-    TIME_ZONE: (None, ""),
-    **dict.fromkeys(OTHER_DAYS, (INACTIVE, f"actif, il peut charger en heures pleines : {MENU}s")),
-}
-RELAY_CHECKS: dict[Setting, tuple[Collection[Value] | None, str]] = {
-    **dict.fromkeys(RELAYS.values(), (None, "")),
-    **dict.fromkeys(RELAY_FUNCTIONS.values(), ((MANUAL,), f"il faut {RELAY_MENU}")),
+    TIME_ZONE: (None, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),  # see same_clock
+    **dict.fromkeys(
+        OTHER_DAYS, (INACTIVE_DAYS, f"actif, il peut charger en heures pleines : {MENU}s")
+    ),
 }
 
 
@@ -1563,29 +1571,33 @@ def check_serial(table: Table, serial: str, announced: Collection[str]) -> str:
     return right
 
 
-def check_setting(table: Table, setting: Setting, value: Value | None, now: datetime) -> None:
+def check_setting(
+    table: Table, setting: Setting, wanted: Check, value: Value | None, now: datetime
+) -> None:
     """The line of one setting of the GX."""
-    right, advice = (CHECKS | RELAY_CHECKS)[setting]
-    text = setting.text(value)
-    if value is None and setting in NEEDED:
-        table.erreur(setting.label, "non lisible", Exit.UNCONFIRMED)
-    elif value is None:
-        table.attention(setting.label, "non lisible")
-    elif setting is TIME_ZONE and not same_clock(str(value), now):
-        advice = "Settings > General > Date & Time > Time zone, Europe/Paris"
-        table.attention(setting.label, f"{text}, décale la charge : {advice}")
-    elif right is None or value in right:
-        table.ok(setting.label, text)
+    if value is None:
+        if setting in NEEDED:
+            table.erreur(setting.label, "non lisible", Exit.UNCONFIRMED)
+        else:
+            table.attention(setting.label, "non lisible")
+        return
+    right, advice = wanted
+    is_right = right is None or value in right
+    if setting is TIME_ZONE:
+        is_right = same_clock(str(value), now)
+    if is_right:
+        table.ok(setting.label, setting.text(value))
     else:
-        table.attention(setting.label, f"{text}, {advice}")
+        table.attention(setting.label, f"{setting.text(value)}, {advice}")
 
 
 def check_gx(table: Table, config: Config, now: datetime) -> None:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = [*CHECKS]
+    checks = dict(CHECKS)
     if config.relay:
-        settings += [RELAYS[config.relay.number], RELAY_FUNCTIONS[config.relay.number]]
-    ledger = Ledger(config.gxsn or "", {}, settings)
+        checks[RELAYS[config.relay.number]] = (None, "")
+        checks[RELAY_FUNCTIONS[config.relay.number]] = ((MANUAL,), f"il faut {RELAY_MENU}")
+    ledger = Ledger(config.gxsn or "", {}, list(checks))
     try:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
             link.connect()
@@ -1594,7 +1606,7 @@ def check_gx(table: Table, config: Config, now: datetime) -> None:
             link.serve(lambda: bool(ledger.serials), ANSWER)
             ledger.serial = check_serial(table, ledger.serial, ledger.serials)
             link.subscribe()
-            link.ask(settings, ANSWER)
+            link.ask(ledger.read_only, ANSWER)
     except (Unreachable, NotLetIn) as failure:
         table.erreur("GX", str(failure), Exit.GX)
         return
@@ -1602,8 +1614,8 @@ def check_gx(table: Table, config: Config, now: datetime) -> None:
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
         table.erreur("réglages du GX", trouble, Exit.UNCONFIRMED)
         return
-    for setting in settings:
-        check_setting(table, setting, ledger.values.get(setting), now)
+    for setting, wanted in checks.items():
+        check_setting(table, setting, wanted, ledger.values.get(setting), now)
 
 
 def check(table: Table, path: Path, now: datetime) -> None:
@@ -1616,11 +1628,12 @@ def check(table: Table, path: Path, now: datetime) -> None:
         return
     for problem in secret.problems.values():
         table.erreur("secret.py", problem, Exit.USAGE)
-    for hint in secret.hints():
-        table.attention("secret.py", hint)
+    hints = secret.hints()
     if path.stat().st_mode & stat.S_IROTH:
-        table.attention("secret.py", f"lisible par tous : chmod 600 {path}")
-    elif not secret.problems:
+        hints.append(f"lisible par tous : chmod 600 {path}")
+    for hint in hints:
+        table.attention("secret.py", hint)
+    if not secret.problems and not hints:
         table.ok("secret.py", str(path))
     check_colours(table, config, now)
     if config.gx and not secret.problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:

@@ -493,6 +493,7 @@ class House:
                 code = tempo_ess.main(options, lambda: fixed or tempo_ess.paris_now())
             except SystemExit as end:
                 code = int(str(end.code))
+        time.tzset()  # back to the environment's own zone
         return Result(code, output.getvalue(), errors.getvalue())
 
     def suitable_time(self) -> str | None:

@@ -266,3 +266,9 @@ def test_a_gx_whose_access_is_misspelt_is_not_tried(well: House, wrong: dict[str
     assert result.code == 2
     assert "GX" not in rows(result.out)
     assert "tempo_ess-" not in "".join(well.broker.lines)
+
+
+def test_a_mistyped_name_is_the_line_of_secret_py(well: House) -> None:
+    well.secret(prowkey=KEY)
+    found, said = rows(well.run("--check", at=EVENING).out)["secret.py"]
+    assert (found, said) == ("attention", "prowkey inconnu : vouliez-vous dire prowlkey ?")

@@ -199,6 +199,14 @@ def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: ob
     assert str(value) in found
 
 
+@pytest.mark.parametrize(
+    "names", [{"minbleu": "x", "chgbleu": 20}, {"relais_debut": "6 h", "relais_fin": "05:00"}]
+)
+def test_a_default_is_not_held_against_a_wrong_value(tmp_path: Path, names: dict[str, Any]) -> None:
+    (found,) = problems(tmp_path, **names)
+    assert found.startswith(f"{next(iter(names))} = ")
+
+
 @pytest.mark.parametrize("name", ["ecodevice", "gx"])
 def test_commas_in_an_address_are_answered_with_points(tmp_path: Path, name: str) -> None:
     (found,) = problems(tmp_path, **{name: "192,168,1,50"})
@@ -379,4 +387,5 @@ def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(
     closed_house.secret(gxtls=True, gxcert=cert, gxport=None)
     said = refusal(closed_house)
     assert "gxcert" in said
+    assert "None" not in said
     assert "openssl s_client -connect 127.0.0.1:8883" in said

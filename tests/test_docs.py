@@ -92,6 +92,10 @@ def test_gains_follow_from_their_prices() -> None:
         assert told == round(sold - bought / 0.775, 1), (night, tomorrow)
 
 
+def test_what_an_owner_reads_to_the_end_is_at_most_160_lines() -> None:
+    assert len(README.partition("\n---\n")[0].splitlines()) <= 160
+
+
 # ---- Installation --------------------------------------------------------------------------------
 
 
