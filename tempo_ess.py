@@ -29,7 +29,6 @@ suivante de la même période (HP ou HC), et une seconde exécution de suite n'�
 import argparse
 import difflib
 import errno
-import io
 import json
 import logging
 import os
@@ -42,10 +41,12 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 from uuid import uuid4
@@ -56,13 +57,9 @@ try:
     import pyprowl  # type: ignore[import-untyped]
     import requests
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
-    from paho.mqtt.reasoncodes import ReasonCode
-    from requests.auth import HTTPBasicAuth
 except ImportError as missing:  # the system's python instead of the venv's: the commonest slip
-    command = [str(Path(__file__).resolve().parent / ".venv/bin/python"), *sys.argv]
-    with suppress(OSError):
-        sentence = f"erreur : {missing.name} manque à ce Python ; lancez : {' '.join(command)}\n"
-        os.write(2, sentence.encode())
+    command = " ".join([str(Path(__file__).resolve().parent / ".venv/bin/python"), *sys.argv])
+    print(f"erreur : {missing.name} manque à ce Python ; lancez : {command}", file=sys.stderr)
     raise SystemExit(2) from None
 
 __version__ = "1.1.0"
@@ -189,24 +186,26 @@ def periode_at(now: datetime) -> Periode:
 
 
 def known_days(now: datetime) -> dict[str, date]:
-    """The civil dates, by Tempo's fields, of today's TEMPO day and, once it is known, the next one.
+    """The civil dates of the TEMPO day in force and of the next one, under Tempo's field names.
 
-    Before 06:00 the day in force is yesterday's. RTE's choice binds at 10:30: what shows before
-    11:00 may change.
+    The next one only once its colour is settled: RTE's choice binds at 10:30, and 11:00 leaves a
+    margin.
     """
-    today = now.date()
-    if now.hour < 6:
-        today -= timedelta(days=1)
-    if 6 <= now.hour < 11:
-        return {"aujourdhui": today}
-    return {"aujourdhui": today, "demain": today + timedelta(days=1)}
+    today = (now - timedelta(hours=6)).date()
+    days = {"aujourdhui": today}
+    if not 6 <= now.hour < 11:
+        days["demain"] = today + timedelta(days=1)
+    return days
 
 
 # ---- Settings of the GX --------------------------------------------------------------------------
 
 Value = float | str
-STATE_ON, KEEP_CHARGED, STATE_OFF = 1, 9, 10  # 1 and 10 are the only States written
-STATES_ON, STATES_OFF = range(1, 9), range(10, 13)
+STATE_ON = 1  # this and STATE_OFF are the only States written
+STATES_ON = range(1, 9)
+KEEP_CHARGED = 9
+STATE_OFF = 10
+STATES_OFF = range(10, 13)
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
@@ -214,7 +213,7 @@ EVERY_DAY = 7  # of a schedule's Day
 
 
 class Setting(NamedTuple):
-    """A value on the GX: its path below N/<sn>/, R/<sn>/ and W/<sn>/, its label, its look."""
+    """A value on the GX: R/<sn>/<path> asks for it, N/... tells it, W/... sets it."""
 
     path: str
     label: str
@@ -250,10 +249,10 @@ HUB4_MODES = ((1, "ESS"), (2, "ESS"), (EXTERNAL_CONTROL, "contrôle externe"))
 HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", names=HUB4_MODES)
 RELAY_STATES = ((0, "ouvert"), (1, "fermé"))
 RELAYS = {
-    1: Setting("system/0/Relay/0/State", "Relais 1", names=RELAY_STATES),
-    2: Setting("system/0/Relay/1/State", "Relais 2", names=RELAY_STATES),
+    number: Setting(f"system/0/Relay/{number - 1}/State", f"Relais {number}", names=RELAY_STATES)
+    for number in (1, 2)
 }
-FUNCTIONS = ((-1, "désactivée"), (0, "alarme"), (MANUAL, "Manual"))  # with -1 there is no State
+FUNCTIONS = ((-1, "désactivée"), (0, "alarme"), (MANUAL, "Manual"))  # with -1 a relay has no State
 RELAY_FUNCTIONS = {
     1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", names=FUNCTIONS),
     2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", names=FUNCTIONS),
@@ -262,192 +261,110 @@ RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
 
 def agrees(setting: Setting, value: Value | None, target: Value) -> bool:
-    """Whether the GX holds the target: BatteryLife by mode, numbers as numbers (30.0 is 30)."""
-    if setting is BATTERY_LIFE:
-        return setting.text(value) == setting.text(target)
-    return value == target
-
-
-def owners_choice(values: Mapping[Setting, Value]) -> str | None:
-    """The ESS mode that the owner chose and under which BatteryLife is left alone, if any."""
-    if values.get(HUB4_MODE) == EXTERNAL_CONTROL:
-        return "contrôle externe (Hub4Mode 3)"
-    if values.get(BATTERY_LIFE) == KEEP_CHARGED:
-        return "Keep batteries charged (State 9)"
-    return None
+    """Whether the GX holds the target, as a person sees it: BatteryLife by mode, 30.0 as 30."""
+    return setting.text(value) == setting.text(target)
 
 
 # ---- Configuration -------------------------------------------------------------------------------
 
 
-class Relay(NamedTuple):
-    """The relay to drive: 1 or 2, closed on days of these colours between two times like 06:00."""
-
-    number: int
-    couleurs: Collection[str]
-    debut: str
-    fin: str
-
-
 class Config(NamedTuple):
-    """secret.py, checked; None is "not set". The GX's certificate is there when TLS is wanted."""
+    """The variables of secret.py, with their types and defaults; an empty text is "not set"."""
 
-    ecodevice: str | None
-    ecouser: str | None
-    ecopassword: str | None
-    ecoinput: int
-    use_eco: bool
-    use_api: bool
-    gx: str | None
-    gxsn: str | None
-    gxport: int
-    gxcert: Path | None
-    gxpassword: str | None
-    prowlkey: str | None
-    profiles: Mapping[Couleur, Profile]
-    relay: Relay | None
+    ecodevice: str = ""
+    ecouser: str = ""
+    ecopassword: str = ""
+    ecoinput: int = 1
+    use_eco: bool = True
+    use_api: bool = True
+    gx: str = ""
+    gxsn: str = ""
+    gxport: int | None = None  # see port()
+    gxtls: bool = False
+    gxcert: str = ""
+    gxpassword: str = ""
+    prowlkey: str = ""
+    chgbleu: int = 80
+    chgblanc: int = 90
+    chgrouge: int = 100
+    minbleu: int = 30
+    minblanc: int = 30
+    minrouge: int = 25
+    blbleu: bool = True
+    blblanc: bool = True
+    blrouge: bool = False
+    relais: int | None = None
+    relais_couleurs: Collection[str] = ["BLANC", "ROUGE"]
+    relais_debut: str = "06:00"
+    relais_fin: str = "22:00"
+
+    def profile(self, couleur: Couleur) -> Profile:
+        """The settings for a day of this colour."""
+        profiles = {
+            Couleur.BLEU: Profile(self.chgbleu, self.minbleu, self.blbleu),
+            Couleur.BLANC: Profile(self.chgblanc, self.minblanc, self.blblanc),
+            Couleur.ROUGE: Profile(self.chgrouge, self.minrouge, self.blrouge),
+        }
+        return profiles[couleur]
+
+    def port(self) -> int:
+        """The port of the GX's broker."""
+        return self.gxport or (8883 if self.gxtls else 1883)
+
+    def where(self) -> str:
+        """The address and port of the GX's broker."""
+        return f"{self.gx or 'ADRESSE_DU_GX'}:{self.port()}"
 
 
-HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
-Rule = Callable[[Any], bool]
+class Rule(NamedTuple):
+    """What a variable of secret.py must be, and the French words for it."""
+
+    is_right: Callable[[Any], bool]
+    wanted: str
 
 
-def is_text(value: Any) -> bool:
-    """One line of text."""
-    return isinstance(value, str) and value.isprintable()
+def number(low: int, high: int) -> Rule:
+    """A whole number in this range."""
+    wanted = f"un nombre entier de {low} à {high}, sans guillemets"
+    return Rule(lambda value: type(value) is int and low <= value <= high, wanted)
 
 
-def is_flag(value: Any) -> bool:
-    """True or False."""
-    return isinstance(value, bool)
+def text_like(pattern: str, wanted: str) -> Rule:
+    """A text of this form."""
+    return Rule(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), wanted)
 
 
 def are_couleurs(value: Any) -> bool:
     """A list of TEMPO colours."""
-    return isinstance(value, list | tuple) and all(one in list(Couleur) for one in value)
+    couleurs = list(Couleur)  # before Python 3.12 the enum itself refuses to look for a text
+    return isinstance(value, list | tuple) and all(one in couleurs for one in value)
 
 
-def matches(pattern: str) -> Rule:
-    """The rule for a text of this form."""
-    return lambda value: is_text(value) and re.fullmatch(pattern, value) is not None
+ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
+TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
+RULES = {
+    "ecodevice": text_like(r"[^\s,/]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
+    "ecoinput": number(1, 2),
+    # No port; IPv6 has several colons.
+    "gx": text_like(
+        r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
+    ),
+    "gxsn": text_like("[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
+    "gxport": number(1, 65535),
+    "relais": number(1, 2),
+    "relais_couleurs": Rule(are_couleurs, 'une liste comme ["BLANC", "ROUGE"]'),
+    "relais_debut": text_like(TIME, 'une heure comme "06:00"'),
+    "relais_fin": text_like(TIME, 'une heure comme "22:00"'),
+}
+OTHER_RULES = {  # by the type of the default; the whole numbers left are percentages
+    bool: Rule(lambda value: isinstance(value, bool), "True ou False"),
+    int: number(10, 100),
+    str: text_like(".+", "un texte entre guillemets droits, sur une ligne"),
+}
+HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
 
 
-ADDRESS = matches(r"[^\s,/]+")
-HOST = matches(r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*")  # no port; IPv6 has several colons
-SERIAL = matches("[0-9A-Fa-f]{12}")
-TIME = matches("([01][0-9]|2[0-3]):[0-5][0-9]")
-
-
-class Secret:
-    """The variables of secret.py, taken one rule at a time; what is wrong is kept to be told."""
-
-    def __init__(self, names: Mapping[str, Any]) -> None:
-        self.names = names
-        self.defaults: dict[str, Any] = {}  # of every name that a rule asked for
-        self.problems: dict[str, str] = {}  # by name
-
-    def take(self, name: str, default: Any, right: Rule, wanted: str) -> Any:
-        """The value of this name; the default when it is missing, empty or wrong."""
-        self.defaults[name] = default
-        value = self.names.get(name, default)
-        if isinstance(value, str):
-            value = value.strip() or default
-        if value is default or right(value):  # not ==: 1 is no True
-            return value
-        told = repr(value)[:40]
-        if name in HIDDEN:
-            told = "(masqué)"
-        self.problems[name] = f"{name} = {told} : il faut {wanted}"
-        return default
-
-    def need(self, name: str, right: Rule, wanted: str) -> Any:
-        """The same for a name that has no default."""
-        value = self.take(name, None, right, wanted)
-        if value is None:
-            self.problems.setdefault(name, f"{name} manque : il faut {wanted}")
-        return value
-
-    def are_fine(self, *names: str) -> bool:
-        """Whether each is right in itself, so that they can be compared."""
-        return not self.problems.keys() & set(names)
-
-    def text(self, name: str) -> Any:
-        """A text, or None."""
-        return self.take(name, None, is_text, "un texte entre guillemets droits, sur une ligne")
-
-    def flag(self, name: str, default: bool) -> Any:
-        """A choice."""
-        return self.take(name, default, is_flag, "True ou False")
-
-    def number(self, name: str, default: int | None, low: int, high: int) -> Any:
-        """A whole number from low to high."""
-
-        def is_right(value: Any) -> bool:
-            return type(value) is int and low <= value <= high
-
-        wanted = f"un nombre entier de {low} à {high}, sans guillemets"
-        return self.take(name, default, is_right, wanted)
-
-    def profile(self, charge: str, min_soc: str, battery_life: str, default: Profile) -> Profile:
-        """The three settings of a colour under these names."""
-        profile = Profile(
-            self.number(charge, default.charge, 10, 100),
-            self.number(min_soc, default.min_soc, 10, 100),
-            self.flag(battery_life, default.battery_life),
-        )
-        if profile.min_soc > profile.charge and self.are_fine(charge, min_soc):
-            told = f"{min_soc} = {profile.min_soc}, {charge} = {profile.charge}"
-            self.problems[charge] = f"{told} : {min_soc} ne doit pas dépasser {charge}"
-        return profile
-
-    def relay(self) -> Relay | None:
-        """The relay, if one is to be driven."""
-        number = self.number("relais", None, 1, 2)
-        wanted = 'une liste comme ["BLANC", "ROUGE"]'
-        couleurs = self.take("relais_couleurs", ["BLANC", "ROUGE"], are_couleurs, wanted)
-        debut = self.take("relais_debut", "06:00", TIME, 'une heure comme "06:00"')
-        fin = self.take("relais_fin", "22:00", TIME, 'une heure comme "22:00"')
-        if debut >= fin and self.are_fine("relais_debut", "relais_fin"):
-            told = f"relais_debut = {debut}, relais_fin = {fin}"
-            self.problems["relais_fin"] = f"{told} : il faut le début avant la fin"
-        if number is None:
-            return None
-        return Relay(number, couleurs, debut, fin)
-
-    def certificate(self, gxtls: bool, folder: Path, where: str) -> Path | None:
-        """The file of the GX's own certificate, beside secret.py; None when it is of no use."""
-        name = self.text("gxcert")
-        if not gxtls:
-            return None
-        trouble = "gxcert manque"
-        if name:
-            try:
-                pinned_context(folder / name)
-                return folder / str(name)
-            except (OSError, ValueError):
-                trouble = f"gxcert = {name} : pas de certificat lisible"
-        advice = f"il s'obtient par {fetch_certificate(where)}"
-        self.problems.setdefault("gxcert", f"{trouble} ; {advice}")
-        return None
-
-    def hints(self) -> list[str]:
-        """Names that look mistyped."""
-        hints = []
-        for name, value in self.names.items():
-            if name in self.defaults or name.startswith("_") or hasattr(value, "__name__"):
-                continue
-            near = difflib.get_close_matches(name.lower(), self.defaults, 1, 0.75)
-            if near:
-                hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
-        return hints
-
-
-def fetch_certificate(where: str) -> str:
-    """The command that fetches the certificate of the GX at this address and port."""
-    return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
-
-
-def pinned_context(cert: Path) -> ssl.SSLContext:
+def pinned_context(cert: str) -> ssl.SSLContext:
     """TLS that trusts this one certificate; OSError when the file is not one.
 
     The GX's is self-signed, CN=venus.local, without SAN, so a name check is impossible. Not
@@ -460,44 +377,69 @@ def pinned_context(cert: Path) -> ssl.SSLContext:
     return context
 
 
-def read_config(secret: Secret, folder: Path) -> Config:
-    """Every rule of secret.py, in one place."""
-    address = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
-    use_eco, use_api = secret.flag("use_eco", True), secret.flag("use_api", True)
-    if not use_eco and not use_api:
-        secret.problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
-    if use_eco:
-        without = " (sans EcoDevice : use_eco = False)"
-        ecodevice = secret.need("ecodevice", ADDRESS, address + without)
-    else:
-        ecodevice = secret.text("ecodevice")
-    gx = secret.need("gx", HOST, address + " ni port (il se met dans gxport)")
-    gxsn = secret.need("gxsn", SERIAL, "12 chiffres hexadécimaux, le VRM Portal ID")
-    gxtls = secret.flag("gxtls", False)
-    gxport = secret.number("gxport", None, 1, 65535) or (8883 if gxtls else 1883)
-    where = f"{gx or 'ADRESSE_DU_GX'}:{gxport}"
-    return Config(
-        ecodevice=ecodevice,
-        ecouser=secret.text("ecouser"),
-        ecopassword=secret.text("ecopassword"),
-        ecoinput=secret.number("ecoinput", 1, 1, 2),
-        use_eco=use_eco,
-        use_api=use_api,
-        gx=gx,
-        gxsn=gxsn and gxsn.lower(),
-        gxport=gxport,
-        gxcert=secret.certificate(gxtls, folder, where),
-        gxpassword=secret.text("gxpassword"),
-        prowlkey=secret.text("prowlkey"),
-        profiles={
-            Couleur.BLEU: secret.profile("chgbleu", "minbleu", "blbleu", Profile(80, 30, True)),
-            Couleur.BLANC: secret.profile("chgblanc", "minblanc", "blblanc", Profile(90, 30, True)),
-            Couleur.ROUGE: secret.profile(
-                "chgrouge", "minrouge", "blrouge", Profile(100, 25, False)
-            ),
-        },
-        relay=secret.relay(),
-    )
+def fetch_certificate(where: str) -> str:
+    """The command that fetches the certificate of the GX at this address and port."""
+    return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
+
+
+def compare(config: Config, problems: dict[str, str]) -> None:
+    """Add what is missing, and what is right alone but not with another value."""
+    for name in ("ecodevice", "gx", "gxsn") if config.use_eco else ("gx", "gxsn"):
+        if not getattr(config, name):
+            problems.setdefault(name, f"{name} manque : il faut {RULES[name].wanted}")
+    if not config.use_eco and not config.use_api:
+        problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
+    for couleur in Couleur:
+        charge, min_soc, _ = config.profile(couleur)
+        chg = f"chg{couleur.lower()}"
+        low = f"min{couleur.lower()}"
+        if min_soc > charge and not problems.keys() & {chg, low}:
+            told = f"{low} = {min_soc}, {chg} = {charge}"
+            problems[chg] = f"{told} : {low} ne doit pas dépasser {chg}"
+    debut = config.relais_debut
+    fin = config.relais_fin
+    if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
+        told = f"relais_debut = {debut}, relais_fin = {fin}"
+        problems["relais_fin"] = f"{told} : il faut le début avant la fin"
+    if config.gxtls:
+        try:
+            pinned_context(config.gxcert)
+        except (OSError, ValueError):
+            advice = f"il faut le certificat du GX, obtenu par {fetch_certificate(config.where())}"
+            problems.setdefault("gxcert", f"gxcert = {config.gxcert!r} : {advice}")
+
+
+def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[str, str]]:
+    """The configuration, with defaults for what is missing or wrong, and the problems by name."""
+    values: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    for name, default in Config._field_defaults.items():
+        rule = RULES.get(name) or OTHER_RULES[type(default)]
+        value = names.get(name)
+        if isinstance(value, str):
+            value = value.strip()
+        if rule.is_right(value):
+            values[name] = value
+        elif value not in ("", None):
+            told = "(masqué)" if name in HIDDEN else repr(value)[:40]
+            problems[name] = f"{name} = {told} : il faut {rule.wanted}"
+    config = Config(**values)
+    if config.gxcert:
+        config = config._replace(gxcert=str(folder / config.gxcert))
+    compare(config, problems)
+    return config, problems
+
+
+def misspelt(names: Mapping[str, Any]) -> list[str]:
+    """A question for each name that looks like one of ours."""
+    hints = []
+    for name, value in names.items():
+        if name in Config._fields or hasattr(value, "__name__"):  # ours; a module or function
+            continue
+        near = difflib.get_close_matches(name.lower(), Config._fields, 1, 0.75)
+        if near:
+            hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
+    return hints
 
 
 def user_name(uid: int) -> str:
@@ -512,17 +454,16 @@ def read_source(path: Path) -> bytes:
     """The text of secret.py, which cron will execute; WrongUsage when it is absent or unsafe."""
     try:
         status = path.stat()
-        source = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
+        source = path.read_bytes()
     except FileNotFoundError:
         raise WrongUsage(f"{path} est absent : copiez secret.py.example et remplissez-le") from None
     except OSError:
-        source = None
-    if source is None:
-        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire")
+        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire") from None
     if status.st_mode & stat.S_IWOTH:
         raise WrongUsage(f"{path} est modifiable par tous, et cron l'exécute : chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
-        owner, user = user_name(status.st_uid), user_name(os.geteuid())
+        owner = user_name(status.st_uid)
+        user = user_name(os.geteuid())
         raise WrongUsage(
             f"{path} est à {owner}, mais le script tourne sous {user} :"
             f" lancez-le sous {owner}, sans sudo"
@@ -532,7 +473,7 @@ def read_source(path: Path) -> bytes:
 
 def mistake_in(path: Path, error: BaseException) -> str:
     """What is wrong in secret.py, by its place alone: its text can show a key."""
-    frame = error.__traceback__ and error.__traceback__.tb_next
+    frame = error.__traceback__ and error.__traceback__.tb_next  # the first one is ours
     line = frame.tb_lineno if frame else None
     trouble = f"erreur Python {type(error).__name__}"
     if isinstance(error, NameError):
@@ -540,38 +481,36 @@ def mistake_in(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         line = error.lineno
         trouble = "mal écrit (texte sans guillemets droits, nombre avec %, espace devant un nom ?)"
-    if line:
-        return f"{path}, ligne {line} : {trouble}"
-    return f"{path} : {trouble}"
+    return f"{path}, ligne {line or '?'} : {trouble}"
 
 
-def examine(path: Path) -> tuple[Config, Secret]:
-    """secret.py: what is usable of it, and what is wrong; WrongUsage when it cannot be run."""
+def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
+    """The configuration, the problems and the hints; WrongUsage when secret.py cannot be run."""
     source = read_source(path)
-    names: dict[str, Any] = {"__name__": "secret", "__file__": str(path)}
+    names: dict[str, Any] = {}
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote the line
             exec(compile(source, str(path), "exec"), names)
     except (Exception, SystemExit) as error:
         raise WrongUsage(mistake_in(path, error)) from None
-    secret = Secret(names)
-    return read_config(secret, path.parent), secret
+    return *read_config(names, path.parent), misspelt(names)
 
 
 def load_config(path: Path) -> Config:
     """The configuration; WrongUsage with every problem at once, before anything is contacted."""
-    config, secret = examine(path)
-    for hint in secret.hints():
-        log.warning("%s : %s", path, hint)
-    if secret.problems:
+    config, problems, hints = examine(path)
+    for hint in hints:
+        log.warning(f"{path} : {hint}")
+    if problems:
         heading = f"{path} est à corriger, rien n'a été contacté :"
-        raise WrongUsage("\n  ".join([heading, *secret.problems.values()]))
+        raise WrongUsage("\n  ".join([heading, *problems.values()]))
     return config
 
 
 # ---- Decision: no clock, no log, no network ------------------------------------------------------
 
 Target = dict[Setting, int]
+Values = dict[Setting, Value]
 
 
 def profile_settings(profile: Profile) -> Target:
@@ -584,36 +523,33 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     """What the GX is to hold after a run at this Paris time.
 
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
-    peak price. HC: all three; while demain is unknown, the charge stays as the 20:05 run left it.
+    peak price. HC: all three. While demain is unknown today's colour counts, which costs little
+    (many meters never announce a blue day); but in HC the charge stays as it is, since the 20:05
+    run knew as much or more. Every run sets the relay (crontab.example: at its two times, too).
     """
-    target = profile_settings(config.profiles[tempo.demain or tempo.aujourdhui])
+    target = profile_settings(config.profile(tempo.demain or tempo.aujourdhui))
     if tempo.periode is Periode.HP:
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
         del target[SOC]
-    relay = config.relay
-    if relay:
-        in_time = relay.debut <= now.strftime("%H:%M") < relay.fin
-        target[RELAYS[relay.number]] = int(in_time and tempo.aujourdhui in relay.couleurs)
+    if config.relais:
+        in_time = config.relais_debut <= now.strftime("%H:%M") < config.relais_fin
+        closed = in_time and tempo.aujourdhui in config.relais_couleurs
+        target[RELAYS[config.relais]] = int(closed)
     return target
 
 
-def somebody_else(written: Target, today: Profile, before: Mapping[Setting, Value]) -> list[str]:
-    """Settings that held neither the target before this run wrote them nor today's value.
-
-    Today's is what the last evening set.
-    """
+def somebody_else(written: Collection[Setting], today: Profile, before: Values) -> list[str]:
+    """Settings that this run had to write though they did not hold today's value either."""
     told = []
     for setting, expected in profile_settings(today).items():
-        if setting not in written or setting not in before:
-            continue
-        held = before[setting]
-        if agrees(setting, held, expected) or agrees(setting, held, written[setting]):
-            continue
-        told.append(
-            f"{setting.label} était à {setting.text(held)} au lieu de {setting.text(expected)} :"
-            " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
-        )
+        held = before.get(setting)
+        if setting in written and held is not None and not agrees(setting, held, expected):
+            told.append(
+                f"{setting.label} était à {setting.text(held)}"
+                f" au lieu de {setting.text(expected)} :"
+                " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
+            )
     return told
 
 
@@ -625,41 +561,40 @@ class Fate(StrEnum):
     PUBLISHED = "publié, non confirmé"
     REFUSED = "refusé par le GX"
     PENDING = "non écrit"
-    MUTE = "réglage sans réponse"
-    OWNERS = "laissé tel quel"
+    MUTE = "ne répond pas"
+    OWNERS_CHOICE = "laissé tel quel"
 
 
 def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -> str | None:
     """The push for a change of colour, claiming only what was confirmed; None when none is due.
 
-    For a run that went well: what was refused or silent never comes here. In HP it is always
-    due, in HC (with all three settings, since demain is known) only when the run changed something.
+    For a run that went well: nothing was refused or silent, and PUBLISHED is due to --no-confirm.
+    In HP it is always due, in HC (with all three settings, since demain is known) only when the run
+    changed something.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
-    plan = profile_settings(config.profiles[tempo.demain])
-    charge = f"charge {SOC.text(plan[SOC])}"
-    min_soc = f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}"
-    battery_life = f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}"
-    ours = [fates[one] for one in plan if one in fates]
-    unsure = Fate.PUBLISHED in ours
+    plan = profile_settings(config.profile(tempo.demain))
+    told = {
+        SOC: f"charge {SOC.text(plan[SOC])}",
+        MIN_SOC: f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}",
+        BATTERY_LIFE: f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}",
+    }
+    unsure = Fate.PUBLISHED in fates.values()
     if tempo.periode is Periode.HP:
         sure = Fate.PUBLISHED if unsure else "confirmée"
-        return f"Demain {tempo.demain} : {charge} ({sure}) ; à 22 h {min_soc}, {battery_life}"
-    if not unsure and Fate.CONFIRMED not in ours:
+        charge = f"{told[SOC]} ({sure})"
+        return f"Demain {tempo.demain} : {charge} ; à 22 h {told[MIN_SOC]}, {told[BATTERY_LIFE]}"
+    changed = [one for one in told if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
+    if not changed:
         return None
-    told = [min_soc, battery_life]
-    if fates[BATTERY_LIFE] is Fate.OWNERS:
-        told = [min_soc]
-    if fates[SOC] is not Fate.KEPT:
-        told.insert(0, charge)
+    if SOC not in changed:  # the push of 20:05 told of it
+        del told[SOC]
+    if fates[BATTERY_LIFE] is Fate.OWNERS_CHOICE:  # a remark tells of it
+        del told[BATTERY_LIFE]
     if unsure:
-        return f"Demain {tempo.demain} : {', '.join(told)} ({Fate.PUBLISHED})"
-    sure = "confirmés" if len(told) > 1 else "confirmé"
-    notice = f"Demain {tempo.demain}, prêt : {', '.join(told)} ({sure})"
-    if fates[BATTERY_LIFE] is Fate.OWNERS:
-        notice += f" ; BatteryLife {Fate.OWNERS}"
-    return notice
+        return f"Demain {tempo.demain} : {', '.join(told.values())} ({Fate.PUBLISHED})"
+    return f"Demain {tempo.demain}, prêt : {', '.join(told.values())} (confirmés)"
 
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
@@ -672,32 +607,27 @@ WEB_SOURCE = 15.0
 PROWL = 15.0
 MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
 
+Json = Mapping[str, Any]
+
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:
     """The result of call(), or TimeoutError after so many seconds, while it goes on in a thread.
 
     For whatever cannot be trusted to return: DNS, a body that drips, pyprowl.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
+    outcome: Future[T] = Future()
 
     def work() -> None:
         try:
-            results.append(call())
+            outcome.set_result(call())
         except BaseException as error:
-            errors.append(error)
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(max(0.0, seconds))
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError
-    return results[0]
+    threading.Thread(target=work, daemon=True).start()
+    return outcome.result(max(0.0, seconds))
 
 
-WORDS: list[tuple[type[BaseException], str]] = [  # the first that fits
+WORDS = (  # the first that fits
     (requests.RequestException, "requête impossible"),
     (socket.gaierror, "nom inconnu du réseau"),
     (TimeoutError, "pas de réponse à temps"),
@@ -705,8 +635,7 @@ WORDS: list[tuple[type[BaseException], str]] = [  # the first that fits
     (ConnectionError, "connexion coupée"),
     (ssl.SSLError, "échec TLS"),
     (OSError, "réseau injoignable"),
-    (BaseException, "réponse illisible"),
-]
+)
 
 
 def why(error: BaseException) -> str:
@@ -718,49 +647,45 @@ def why(error: BaseException) -> str:
         error = cause
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN):
         return "aucun appareil à cette adresse"
-    return next(words for kind, words in WORDS if isinstance(error, kind))
+    for kind, words in WORDS:
+        if isinstance(error, kind):
+            return words
+    return "réponse illisible"
 
 
 def json_object(body: bytes) -> dict[str, Any]:
     """The JSON object in body, else ValueError; a DEMAIN may hold a raw newline."""
-    try:
-        value = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
-    except RecursionError:
-        value = None
+    value = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
 
 
-def http_get(url: str, timeout: float, session: requests.Session) -> tuple[int, bytes]:
-    """Status and body; a body is read only of a 200, and redirects are not followed."""
-    with session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
-        body = b""
-        if answer.status_code == 200:
-            for chunk in answer.iter_content(4096):
-                body += chunk
-                if len(body) >= MAX_BODY:
-                    break
-        return answer.status_code, body[:MAX_BODY]
+def http_get(url: str, timeout: float, session: requests.Session) -> bytes:
+    """The body of a 200, at most 64 KiB of it; redirects are not followed.
 
-
-def fetch(url: str, deadline: float, session: requests.Session) -> dict[str, Any]:
-    """The JSON object at url, got before the deadline (monotonic clock).
-
-    TryAgain when the peer fails, NoAnswer for an HTTP status that a new try would not change.
+    TryAgain for a 5xx, NoAnswer for another status, which a new try would not change.
     """
-    log.debug("HTTP GET %s", url)
-    seconds = max(0.1, deadline - time.monotonic())
+    with session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
+        if answer.status_code >= 500:
+            raise TryAgain(f"réponse HTTP {answer.status_code}")
+        if answer.status_code != 200:
+            raise NoAnswer(f"réponse HTTP {answer.status_code}")
+        body = b""
+        for chunk in answer.iter_content(4096):
+            body += chunk
+            if len(body) >= MAX_BODY:
+                break
+        return body[:MAX_BODY]
+
+
+def fetch(url: str, seconds: float, session: requests.Session) -> Json:
+    """The JSON object at url, got within so many seconds; TryAgain or NoAnswer."""
+    log.debug(f"HTTP GET {url}")
     try:
-        status, body = bounded(seconds, lambda: http_get(url, seconds, session))
-        log.debug("HTTP %d, %d octets", status, len(body))
-        if status == 200:
-            return json_object(body)
-    except (OSError, ValueError) as error:
+        return json_object(bounded(seconds, lambda: http_get(url, seconds, session)))
+    except (OSError, ValueError, RecursionError) as error:
         raise TryAgain(why(error)) from None
-    if status >= 500:
-        raise TryAgain(f"réponse HTTP {status}")
-    raise NoAnswer(f"réponse HTTP {status}")
 
 
 # ---- Colours -------------------------------------------------------------------------------------
@@ -774,7 +699,11 @@ PTEC = {
     "HCJR": (Couleur.ROUGE, Periode.HC),
 }
 # DEMAIN has 4 characters [Enedis NOI-CPT_54E].
-DEMAIN = {"BLEU": Couleur.BLEU, "BLAN": Couleur.BLANC, "ROUG": Couleur.ROUGE}
+DEMAIN = {
+    "BLEU": Couleur.BLEU,
+    "BLAN": Couleur.BLANC,
+    "ROUG": Couleur.ROUGE,
+}
 CONTRATS = {
     "TH..": "Base",
     "HC..": "heures creuses",
@@ -784,7 +713,7 @@ CONTRATS = {
 }
 
 
-def parse_ecodevice(answer: Mapping[str, Any], ecoinput: int) -> Tempo:
+def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
     """The colours and the period in an EcoDevice v1's answer.
 
     NoAnswer when PTEC is no code (---- is an unplugged téléinfo), NoColour for another contract.
@@ -794,7 +723,7 @@ def parse_ecodevice(answer: Mapping[str, Any], ecoinput: int) -> Tempo:
     if ptec in CONTRATS:
         raise NoColour(
             f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
-            " vérifiez l'abonnement, ou ecoinput dans secret.py"
+            f" vérifiez l'abonnement, ou ecoinput dans secret.py. {NOTHING_WRITTEN}"
         )
     if ptec not in PTEC:
         raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
@@ -802,19 +731,19 @@ def parse_ecodevice(answer: Mapping[str, Any], ecoinput: int) -> Tempo:
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
-def fetch_ecodevice(config: Config) -> dict[str, Any]:
+def fetch_ecodevice(config: Config) -> Json:
     """The EcoDevice's answer, in three tries; NoAnswer when there is none."""
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
     if config.ecouser and config.ecopassword:
-        session.auth = HTTPBasicAuth(config.ecouser.encode(), config.ecopassword.encode())
+        session.auth = (config.ecouser, config.ecopassword)
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
     for _ in range(ECODEVICE_TRIES - 1):
         try:
-            return fetch(url, time.monotonic() + ECODEVICE_TRY, session)
+            return fetch(url, ECODEVICE_TRY, session)
         except TryAgain:
             time.sleep(ECODEVICE_PAUSE)
-    return fetch(url, time.monotonic() + ECODEVICE_TRY, session)
+    return fetch(url, ECODEVICE_TRY, session)
 
 
 def ask_ecodevice(config: Config) -> Tempo:
@@ -832,68 +761,73 @@ Calendar = dict[str, Couleur]
 OTHER_SHAPE = (LookupError, TypeError, AttributeError)
 
 RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
-RTE_CODES = {"BLUE": Couleur.BLEU, "WHITE": Couleur.BLANC, "RED": Couleur.ROUGE}
-# The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
-# undocumented, so it may change.
-EDF = "https://api-commerce.edf.fr/commerce/activet/v1/calendrier-jours-effacement"
-EDF_HEADERS = {
-    "Accept": "application/json",
-    "Application-Origine-Controlee": "site_RC",
-    "Situation-Usage": "Jours Effacement",
+RTE_CODES = {
+    "BLUE": Couleur.BLEU,
+    "WHITE": Couleur.BLANC,
+    "RED": Couleur.ROUGE,
 }
-EDF_CODES = {
-    "TEMPO_BLEU": Couleur.BLEU,
-    "TEMPO_BLANC": Couleur.BLANC,
-    "TEMPO_ROUGE": Couleur.ROUGE,
-}
-API = "https://www.api-couleur-tempo.fr/api/jourTempo/"
-API_CODES = {1: Couleur.BLEU, 2: Couleur.BLANC, 3: Couleur.ROUGE}
 
 
-def parse_rte(answer: Mapping[str, Any]) -> Calendar:
-    """The colours in RTE's tempoLight; the -fallback keys are no dates."""
+def parse_rte(answer: Json) -> Calendar:
+    """The colours in RTE's tempoLight; its -fallback keys hold no colour."""
     values = answer["values"].items()
     return {day: RTE_CODES[code] for day, code in values if code in RTE_CODES}
 
 
-def ask_rte(_days: Sequence[date], deadline: float) -> Calendar:
+def ask_rte(_days: Sequence[date]) -> Calendar:
     """RTE's colours; it answers for two days of its own choosing."""
-    return parse_rte(fetch(RTE, deadline, requests.Session()))
+    return parse_rte(fetch(RTE, WEB_SOURCE, requests.Session()))
 
 
-def parse_edf(answer: Mapping[str, Any]) -> Calendar:
+# The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
+# undocumented, so it may change.
+EDF = "https://api-commerce.edf.fr/commerce/activet/v1/calendrier-jours-effacement"
+EDF_HEADERS = {
+    "Application-Origine-Controlee": "site_RC",
+    "Situation-Usage": "Jours Effacement",
+}
+EDF_CODES = {f"TEMPO_{couleur}": couleur for couleur in Couleur}
+
+
+def parse_edf(answer: Json) -> Calendar:
     """The colours in EDF's calendar; NON_DEFINI is not announced."""
-    calendar: Calendar = {}
+    calendar = {}
     for option in answer["content"]["options"]:
         for day in option["calendrier"]:
-            if option["option"] == "TEMPO" and day["statut"] in EDF_CODES:
+            if day["statut"] in EDF_CODES:
                 calendar[day["dateApplication"]] = EDF_CODES[day["statut"]]
     return calendar
 
 
-def ask_edf(days: Sequence[date], deadline: float) -> Calendar:
+def ask_edf(days: Sequence[date]) -> Calendar:
     """EDF's colours, all days in one request."""
     session = requests.Session()
     session.headers.update(EDF_HEADERS)
     bounds = f"dateApplicationBorneInf={days[0]}&dateApplicationBorneSup={days[-1]}"
     url = f"{EDF}?option=TEMPO&{bounds}&identifiantConsommateur=src"
-    return parse_edf(fetch(url, deadline, session))
+    return parse_edf(fetch(url, WEB_SOURCE, session))
 
 
-def parse_api(answer: Mapping[str, Any]) -> Calendar:
+API = "https://www.api-couleur-tempo.fr/api/jourTempo/"
+API_CODES = {
+    "1": Couleur.BLEU,
+    "2": Couleur.BLANC,
+    "3": Couleur.ROUGE,
+}
+
+
+def parse_api(answer: Json) -> Calendar:
     """The colour in api-couleur-tempo.fr's answer for one day; 0 is "unknown"."""
-    code = answer["codeJour"]
-    if type(code) is int and code in API_CODES:
-        return {answer["dateJour"]: API_CODES[code]}
-    return {}
+    code = str(answer["codeJour"])
+    return {answer["dateJour"]: API_CODES[code]} if code in API_CODES else {}
 
 
-def ask_api(days: Sequence[date], deadline: float) -> Calendar:
+def ask_api(days: Sequence[date]) -> Calendar:
     """api-couleur-tempo.fr's colours, a request for each day."""
     calendar: Calendar = {}
     for day in days:
         try:
-            calendar |= parse_api(fetch(f"{API}{day}", deadline, requests.Session()))
+            calendar |= parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
         except (NoAnswer, *OTHER_SHAPE):
             if not calendar:
                 raise
@@ -901,7 +835,7 @@ def ask_api(days: Sequence[date], deadline: float) -> Calendar:
     return calendar
 
 
-WEB_SOURCES: dict[str, Callable[[Sequence[date], float], Calendar]] = {  # in the order of asking
+WEB_SOURCES = {  # in the order of asking
     "RTE": ask_rte,
     "EDF": ask_edf,
     "api-couleur-tempo.fr": ask_api,
@@ -911,7 +845,7 @@ WEB_SOURCES: dict[str, Callable[[Sequence[date], float], Calendar]] = {  # in th
 def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
     """The colours of these days (see known_days), as far as the source knows; else NoAnswer."""
     try:
-        calendar = WEB_SOURCES[source](list(days.values()), time.monotonic() + WEB_SOURCE)
+        calendar = WEB_SOURCES[source](list(days.values()))
     except OTHER_SHAPE:
         raise NoAnswer("réponse d'une autre forme") from None
     found = {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
@@ -926,7 +860,7 @@ class Evening:
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
-        self.silent: list[str] = []  # what the others said
+        self.failures: list[str] = []  # why the other sources do not know
 
     def learn(self, source: str, found: Mapping[str, Any]) -> None:
         """Take in what this source found; None is nothing."""
@@ -947,14 +881,11 @@ def learn_from_web(evening: Evening, now: datetime) -> None:
         days = {name: day for name, day in wanted.items() if name not in evening.found}
         if not days:
             return
-        trouble = "ne sait pas tout"
         try:
             evening.learn(source, ask_web(source, days))
         except NoAnswer as failure:
-            trouble = str(failure)
-        if days.keys() - evening.found.keys():
-            evening.silent.append(f"{source} : {trouble}")
-            log.info("%s : %s", source, trouble)
+            evening.failures.append(f"{source} : {failure}")
+            log.info(f"{source} : {failure}")
 
 
 def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> Evening:
@@ -963,36 +894,38 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     NoColour when nobody knows today's colour, or the meter's contract is another.
     """
     evening = Evening()
-    evening.learn("imposé", imposed)
+    evening.learn("imposée", imposed)
     if {"aujourdhui", "periode"} <= evening.found.keys():
         return evening  # a trial: nobody is asked, not even for demain
     if config.use_eco:
         try:
             evening.learn("EcoDevice", ask_ecodevice(config)._asdict())
         except NoAnswer as failure:
-            evening.silent.append(str(failure))
-            log.warning("%s", failure)
+            evening.failures.append(str(failure))
+            log.warning(failure)
     if config.use_api:
         learn_from_web(evening, now)
     evening.learn("horloge", {"periode": periode_at(now)})
     if "aujourdhui" not in evening.found:
-        raise NoColour(f"couleur du jour inconnue ({' ; '.join(evening.silent)})")
+        reasons = " ; ".join(evening.failures)
+        raise NoColour(f"couleur du jour inconnue ({reasons}). {NOTHING_WRITTEN}")
     return evening
 
 
 def tell_evening(evening: Evening, now: datetime) -> None:
     """Say the colours, where they come from, and what the owner should know of them."""
-    tempo, sources = evening.tempo(), evening.sources
+    tempo = evening.tempo()
+    sources = evening.sources
     told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
         told += f", demain {tempo.demain} ({sources['demain']})"
-    source = sources["periode"].replace("imposé", "imposée")  # une période
-    log.info("TEMPO : %s, période %s (%s)", told, tempo.periode, source)
+    log.info(f"TEMPO : {told}, période {tempo.periode} ({sources['periode']})")
     if tempo.demain is None:
+        # Usual after a blue day; after another one the night may cost more than it need.
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
         level = logging.WARNING if costly else logging.INFO
         log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-    match source, tempo.periode, periode_at(now):
+    match sources["periode"], tempo.periode, periode_at(now):
         case "EcoDevice", Periode.HP, Periode.HC:
             log.warning(
                 "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
@@ -1007,7 +940,6 @@ def tell_evening(evening: Evening, now: datetime) -> None:
 
 # ---- GX, what is known ---------------------------------------------------------------------------
 
-TOPIC = re.compile(r"N/(?P<serial>[^/]+)/(?P<path>.+)")
 SERIAL_PATH = "system/0/Serial"
 
 
@@ -1015,7 +947,7 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
     """The value in an N/ message; None for what is no answer: no JSON, no number (or no text)."""
     try:
         value: Any = json_object(payload).get("value")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if is_text:
         return value if isinstance(value, str) else None
@@ -1025,135 +957,110 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
 class Ledger:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Read empties `values` and fills it; a write or an empty N/ removes a value, and the next
-    answer brings it back. `before` and `heard` stay: the first and the last that was heard.
+    Link.read empties `values` and fills it; a write or an empty N/ removes a value, and the next
+    answer brings it back.
     """
 
     def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
         self.serial = serial
         self.target = target
         self.read_only = read_only
-        self.before: dict[Setting, Value] = {}  # the first answers of the run
-        self.heard: dict[Setting, Value] = {}  # the last answers, even those taken back
-        self.values: dict[Setting, Value] = {}  # what the GX holds, as far as is known now
-        self.awaited: set[Setting] = set()  # written since the last Read
-        self.written: set[Setting] = set()  # written in this run
-        self.mute: set[Setting] = set()  # given up, others having answered
+        self.topics = {f"N/{serial}/{one.path}": one for one in (*read_only, *target)}
+        self.before: Values = {}  # the first answers of the run
+        self.values: Values = {}  # what the GX holds, as far as is known now
+        self.written: set[Setting] = set()  # in this run
+        self.taken_back = False  # the settings service went away after Link.read
         self.serials: set[str] = set()  # announced on this broker
-        self.alive = False  # an N/<serial>/ message came: a real GX
-        self.taken_back = False  # the settings service went away since the last Read
-        self.troubled = False  # a try to connect failed, or a connection was lost
-
-    def settings(self) -> list[Setting]:
-        """All that this run reads, what is read only first."""
-        return [*self.read_only, *self.target]
+        self.alive = False  # this GX sent a message
+        self.maybe_starting = False  # a try to reach it failed
 
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Take in a message; a retained one (old Venus) is no answer, only a sign of life."""
-        match = TOPIC.fullmatch(topic)
-        if match is None:
-            return
-        if match["path"] == SERIAL_PATH:
-            self.serials.add(match["serial"])
-        if match["serial"] == self.serial:
+        """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life."""
+        if topic.endswith(f"/{SERIAL_PATH}"):
+            self.serials.add(topic.split("/")[1])
+        if topic.startswith(f"N/{self.serial}/"):
             self.alive = True
-            for setting in self.settings():
-                if setting.path == match["path"] and not retained:
-                    self.take(setting, payload)
+        if topic in self.topics and not retained:
+            self.take(self.topics[topic], payload)
 
     def take(self, setting: Setting, payload: bytes) -> None:
         """Take an answer in, or, when it is empty, what was known of this setting back."""
-        value = value_in(payload, setting.is_text)
-        if value is not None:
-            self.values[setting] = value
-            self.heard[setting] = value
-            self.before.setdefault(setting, value)
         if not payload:
             self.values.pop(setting, None)
             self.taken_back = True
-
-    def start_reading(self) -> None:
-        """Forget what may no longer be true."""
-        self.values.clear()
-        self.awaited.clear()
-        self.mute.clear()
+            return
+        value = value_in(payload, setting.is_text)
+        if value is not None:
+            self.values[setting] = value
+            self.before.setdefault(setting, value)
 
     def write(self, setting: Setting) -> None:
         """Note that it is being written: what it showed counts no more."""
         self.written.add(setting)
-        self.awaited.add(setting)
         self.values.pop(setting, None)
+
+    def is_known(self, setting: Setting) -> bool:
+        """Whether the GX has answered for it, and not taken it back."""
+        return setting in self.values
 
     def is_right(self, setting: Setting) -> bool:
         """Whether a setting of the target is known to hold it."""
         return agrees(setting, self.values.get(setting), self.target[setting])
 
-    def missing(self, settings: Iterable[Setting]) -> list[Setting]:
-        """Those of these settings that are still to answer or, if written, to show the target."""
-        missing = []
-        for setting in settings:
-            # An old answer can come after the write, when the GX is slow.
-            stale = setting in self.awaited and not self.is_right(setting)
-            if setting not in self.mute and (stale or setting not in self.values):
-                missing.append(setting)
-        return missing
+    def owners_choice(self) -> str | None:
+        """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
 
-    def is_owners(self, setting: Setting) -> bool:
-        """Whether the owner's choice, as it was last heard, is to leave this setting alone."""
-        return setting is BATTERY_LIFE and owners_choice(self.heard) is not None
-
-    def changes(self) -> Target:
-        """What is to be written: what is held otherwise, or was written and is not shown yet.
-
-        Never against the owner's choice.
+        What was heard of it still counts after it was taken back.
         """
-        changes = {}
-        for setting, target in self.target.items():
-            known = setting in self.values or setting in self.awaited
-            if known and not self.is_right(setting) and not self.is_owners(setting):
-                changes[setting] = target
+        values = self.before | self.values
+        if values.get(HUB4_MODE) == EXTERNAL_CONTROL:
+            return "contrôle externe (Hub4Mode 3)"
+        if values.get(BATTERY_LIFE) == KEEP_CHARGED:
+            return "Keep batteries charged (State 9)"
+        return None
+
+    def changes(self) -> list[Setting]:
+        """What the GX holds otherwise and is to be written, never against the owner's choice."""
+        changes = [one for one in self.target if self.is_known(one) and not self.is_right(one)]
+        if BATTERY_LIFE in changes and self.owners_choice():
+            changes.remove(BATTERY_LIFE)
         return changes
 
     def may_still_answer(self) -> bool:
-        """A real GX is there, or one may be on its way up, as a refused or cut try shows.
-
-        Not when others are announced: gxsn is wrong, or the GX is elsewhere.
-        """
-        return self.alive or (self.troubled and not self.serials)
+        """Whether settings that are silent may yet come up."""
+        return self.alive or (self.maybe_starting and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
-        if setting not in self.values:
-            if setting in self.written:
-                return Fate.PUBLISHED
-            return Fate.MUTE if setting in self.mute else Fate.PENDING
         if setting in self.written:
+            if not self.is_known(setting):
+                return Fate.PUBLISHED
             return Fate.CONFIRMED if self.is_right(setting) else Fate.REFUSED
-        if self.is_owners(setting):
-            return Fate.OWNERS
+        if setting is BATTERY_LIFE and self.owners_choice():
+            return Fate.OWNERS_CHOICE
+        if not self.is_known(setting):
+            return Fate.MUTE
         return Fate.KEPT if self.is_right(setting) else Fate.PENDING
 
     def fates(self) -> dict[Setting, Fate]:
         """What became of every setting of the target."""
         return {setting: self.fate(setting) for setting in self.target}
 
-    def line(self, setting: Setting) -> str:
-        """The sentence that says what became of a setting."""
-        fate = self.fate(setting)
-        held = setting.text(self.values.get(setting))
-        if fate in (Fate.KEPT, Fate.OWNERS):
-            return f"{setting.label} : {held}, {fate}"
-        before = setting.text(self.before.get(setting))
-        line = f"{setting.label} : {before} -> {setting.text(self.target[setting])}, {fate}"
-        if fate is Fate.REFUSED:
-            line += f", reste à {held}"
-        return line
+    def lines(self) -> list[str]:
+        """A sentence for each setting of the target that says what became of it."""
+        lines = []
+        for setting, fate in self.fates().items():
+            before = setting.text(self.before.get(setting))
+            target = setting.text(self.target[setting])
+            line = f"{setting.label} : {before} -> {target}, {fate}"
+            if fate is Fate.REFUSED:
+                line += f", reste à {setting.text(self.values[setting])}"
+            lines.append(line)
+        return lines
 
     def left_with(self) -> str:
         """What a failed run leaves on the GX."""
-        if not self.written:
-            return NOTHING_WRITTEN
-        return " ; ".join(self.line(setting) for setting in self.target)
+        return " ; ".join(self.lines()) if self.written else NOTHING_WRITTEN
 
 
 # ---- GX, the link --------------------------------------------------------------------------------
@@ -1169,16 +1076,14 @@ ANSWER = 5.0
 ASK_AGAIN = 1.0
 READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 CLOSE = 1.0
-# MQTT 3.1.1's CONNACK 4 and 5, by the names that paho-mqtt gives them.
-LOGIN_REFUSED = ("Bad user name or password", "Not authorized")
 
 
 class NotLetIn(Exception):
     """A try to connect failed, or a connection was lost: a new try may help. In French words."""
 
 
-def no_delay(_client: mqtt.Client, _data: object, sock: Any) -> None:
-    """Without it Nagle's algorithm holds an R/ that follows a W/ back for 40 ms."""
+def no_delay(_client: object, _data: object, sock: Any) -> None:
+    """Switch Nagle's algorithm off, which delays an R/ after a W/ by 40 ms."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -1190,13 +1095,11 @@ class Link:
         self.config = config
         self.ledger = ledger
         self.deadline = deadline
-        self.where = f"{config.gx}:{config.gxport}"
-        self.connack: ReasonCode | None = None
+        self.let_in = False
         name = f"tempo_ess-{uuid4().hex[:12]}"  # no second run shares it
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False
         )
-        self.client.on_connect = self.on_connect
         self.client.on_message = self.on_message
         self.client.on_socket_open = no_delay
 
@@ -1209,22 +1112,16 @@ class Link:
             self.client.disconnect()
             self.serve(lambda: self.client.socket() is None, CLOSE)
 
-    def on_connect(
-        self, _client: object, _data: object, _flags: object, reason: ReasonCode, _props: object
-    ) -> None:
-        """Keep the broker's CONNACK."""
-        self.connack = reason
-
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger."""
-        payload = bytes(message.payload)
-        log.debug("MQTT <- %s %s", shown(message.topic), shown(payload.decode(errors="replace")))
-        self.ledger.hear(message.topic, payload, message.retain)
+        payload = message.payload.decode(errors="replace")
+        log.debug(f"MQTT <- {shown(message.topic)} {shown(payload)}")
+        self.ledger.hear(message.topic, bytes(message.payload), message.retain)
 
     def lost(self, reason: str) -> NotLetIn:
         """The failure to raise when the broker does not let us in, or not stay."""
-        text = f"GX injoignable à {self.where} ({reason}) : est-il allumé, MQTT activé ?"
-        if self.config.gxcert is None and self.connack is None:
+        text = f"GX injoignable à {self.config.where()} ({reason}) : est-il allumé, MQTT activé ?"
+        if not self.let_in and not self.config.gxtls:
             text += " Avec le profil Secured, il faut gxtls"
         return NotLetIn(text)
 
@@ -1237,31 +1134,23 @@ class Link:
             raise Unreachable(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
                 " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
-                f" ({fetch_certificate(self.where)})"
+                f" ({fetch_certificate(self.config.where())})"
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
         left = start + CONNECT_TRY - time.monotonic()
-        if not self.serve(lambda: self.connack is not None, left):
+        if not self.serve(self.client.is_connected, left):
             raise self.lost("pas de réponse à temps")
-        if str(self.connack) in LOGIN_REFUSED:
-            # A GX that is starting refuses the right password too: a new try may help.
-            raise NotLetIn(
-                "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
-                " « MQTT access : On » (pas « Paired devices only »)"
-            )
-        if self.connack != "Success":
-            raise self.lost("connexion refusée")
+        self.let_in = True
 
     def open(self) -> None:
         """The TCP and TLS part of connect; OSError or ValueError."""
         if self.config.gxpassword:
-            # Any name does, but an empty one up to Venus 3.31.
+            # Any name will do; Venus up to 3.31 refuses an empty one.
             self.client.username_pw_set("tempo_ess", self.config.gxpassword)
-        if self.config.gxcert:
+        if self.config.gxtls:
             self.client.tls_set_context(pinned_context(self.config.gxcert))
-        self.client.connect_timeout = CONNECT_TRY
-        self.client.connect(str(self.config.gx), self.config.gxport, keepalive=15)
+        self.client.connect(self.config.gx, self.config.port(), keepalive=15)
 
     def serve(self, done: Callable[[], bool], seconds: float) -> bool:
         """Serve the connection until done() or for so many seconds; NotLetIn when it is lost."""
@@ -1270,74 +1159,92 @@ class Link:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            if self.client.loop(left) != mqtt.MQTT_ERR_SUCCESS and not done():
+            error = self.client.loop(left)
+            if error == mqtt.MQTT_ERR_CONN_REFUSED:
+                # A GX that is starting refuses the right password too: a new try may help.
+                raise NotLetIn(
+                    "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
+                    " « MQTT access : On » (pas « Paired devices only »)"
+                )
+            if error and not done():
                 raise self.lost("connexion coupée")
         return True
 
     def publish(self, kind: str, setting: Setting, payload: str = "") -> None:
         """R/ or W/: QoS 0 and not retained, since FlashMQ runs any other W/ a second time later."""
         topic = f"{kind}/{self.ledger.serial}/{setting.path}"
-        log.debug("MQTT -> %s %s", topic, payload)
+        log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
             raise self.lost("connexion coupée")
 
     def subscribe(self) -> None:
         """Listen to the run's own settings, and to the serials that are announced."""
-        paths = [setting.path for setting in self.ledger.settings()]
-        topics = [f"N/+/{SERIAL_PATH}", *(f"N/{self.ledger.serial}/{path}" for path in paths)]
+        topics = [f"N/+/{SERIAL_PATH}", *self.ledger.topics]
         self.client.subscribe([(topic, 0) for topic in topics])
 
-    def ask(self, until: Collection[Setting], seconds: float) -> None:
-        """R/ for what is missing, again each second, until nothing is missing of these settings."""
-        end = time.monotonic() + seconds
-        while self.ledger.missing(until) and time.monotonic() < min(end, self.deadline):
-            for setting in self.ledger.missing(self.ledger.settings()):
+    def ask(
+        self, settings: Collection[Setting], is_done: Callable[[Setting], bool], seconds: float
+    ) -> None:
+        """R/ for those of the settings that are not done, again each second, until all are."""
+
+        def missing() -> list[Setting]:
+            return [setting for setting in settings if not is_done(setting)]
+
+        end = min(self.deadline, time.monotonic() + seconds)
+        while missing() and time.monotonic() < end:
+            for setting in missing():
                 self.publish("R", setting)
-            left = end - time.monotonic()
-            self.serve(lambda: not self.ledger.missing(until), min(ASK_AGAIN, left))
+            self.serve(lambda: not missing(), min(ASK_AGAIN, end - time.monotonic()))
 
     def read(self) -> None:
         """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""
         ledger = self.ledger
-        ledger.start_reading()
+        ledger.values.clear()
         self.subscribe()
-        self.ask(ledger.target, ANSWER)
+        for setting in ledger.read_only:  # answered meanwhile, as a rule
+            self.publish("R", setting)
+        self.ask(ledger.target, ledger.is_known, ANSWER)
         if ledger.may_still_answer():
-            self.ask(ledger.target, STARTING - ANSWER)
-        if ledger.values:  # else nobody_answers says why
-            ledger.mute.update(ledger.missing(ledger.target))
-            self.ask(ledger.read_only, READ_ONLY)
-            ledger.mute.update(ledger.missing(ledger.read_only))
-        ledger.taken_back = False
+            self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
+        if ledger.values:
+            self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
+        ledger.taken_back = False  # so far it was asked again
 
-    def write(self, settings: Target) -> None:
-        """W/ for these settings."""
-        for setting, value in settings.items():
+    def write(self, settings: Collection[Setting]) -> None:
+        """W/ for these settings of the target."""
+        for setting in settings:
+            self.publish("W", setting, f'{{"value":{self.ledger.target[setting]}}}')
             self.ledger.write(setting)
-            self.publish("W", setting, json.dumps({"value": value}, separators=(",", ":")))
 
     def apply(self) -> None:
         """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
+        changes = self.ledger.changes()
         for _ in range(2):
-            self.write(self.ledger.changes())
-            self.ask(self.ledger.target, ANSWER)
+            self.write(changes)
+            self.ask(changes, self.ledger.is_right, ANSWER)
+            changes = [setting for setting in changes if not self.ledger.is_right(setting)]
 
-    def work(self, dry_run: bool, blindly: bool) -> None:
-        """Read, compare, write, confirm; blindly: write, and no more.
+    def work(self, dry_run: bool) -> None:
+        """Read, compare, write, confirm; from Read again when the settings service went away.
 
-        From Read again when the settings service went away meanwhile. Unconfirmed when nobody
-        answers, or somebody else.
+        Unconfirmed when nobody answers, or somebody else, or not to everything.
         """
-        if blindly and not dry_run:
-            self.write(self.ledger.target)
-            return
-        self.read()
-        if not self.ledger.values:
-            self.nobody_answers(dry_run)
-        elif not dry_run:
-            self.apply()
-            if self.ledger.taken_back and time.monotonic() < self.deadline:
-                self.work(dry_run, blindly)
+        ledger = self.ledger
+        while True:
+            self.read()
+            if not ledger.values:
+                self.nobody_answers(dry_run)
+                return
+            if not dry_run:
+                self.apply()
+            if not ledger.taken_back or time.monotonic() >= self.deadline:
+                break
+        fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
+        if dry_run:
+            fine.append(Fate.PENDING)
+        unproven = [one.label for one, fate in ledger.fates().items() if fate not in fine]
+        if unproven:
+            raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
     def nobody_answers(self, dry_run: bool) -> None:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
@@ -1353,20 +1260,15 @@ class Link:
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
             return
-        self.write(ledger.target)
+        self.write(ledger.target)  # so that the README's test shows the values
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
             f" ou un GX dont gxsn n'est pas {ledger.serial} (--check nomme le bon)"
         )
 
 
-def given_up(ledger: Ledger, reason: str) -> Failure:
-    """The failure of a run whose connection is lost for good."""
-    return Unconfirmed(reason) if ledger.written else Unreachable(reason)
-
-
 def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None:
-    """The GX's part of a run, in as many tries as its time allows.
+    """The GX's part of a run, in as many tries as its time allows; blindly: only write.
 
     Unreachable when nothing was published, Unconfirmed when something was and is not proven; else
     the ledger says what was read and written.
@@ -1379,23 +1281,25 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
                 link.connect()
                 deadline = start + GX_WORK  # once let in, the whole time counts
                 link.deadline = deadline
-                link.work(dry_run, blindly)
+                if blindly and not dry_run:
+                    link.write(ledger.target)
+                else:
+                    link.work(dry_run)
                 return
-        except Unreachable as failure:
-            raise given_up(ledger, str(failure)) from None
-        except NotLetIn as lost:
-            ledger.troubled = True
-            reason = str(lost)
-        if time.monotonic() + CONNECT_PAUSE >= deadline:
-            raise given_up(ledger, reason)
-        log.info("%s", sentences(reason, f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
+        except (NotLetIn, Unreachable) as failure:
+            ledger.maybe_starting = True
+            is_final = isinstance(failure, Unreachable)
+            if is_final or time.monotonic() + CONNECT_PAUSE >= deadline:
+                kind = Unconfirmed if ledger.written else Unreachable
+                raise kind(str(failure)) from None
+            log.info(sentences(str(failure), f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
         time.sleep(CONNECT_PAUSE)
 
 
 # ---- Notification --------------------------------------------------------------------------------
 
-
-NORMAL, HIGH = 0, 1  # Prowl's priorities
+NORMAL = 0  # Prowl's priorities
+HIGH = 1
 
 
 def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
@@ -1407,7 +1311,7 @@ def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
     try:
         bounded(PROWL, lambda: call(pyprowl.Prowl(key, "tempo_ess")))
     except Exception as error:
-        status = re.match(r"\W?(\d{3})\b", str(error))
+        status = re.match(r"\W?(\d{3})\b", str(error))  # as in 401 ... or '503'
         if status is None:
             return f"Prowl : {why(error)}"
         if status[1] == "401":
@@ -1418,45 +1322,29 @@ def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
 
 def push(config: Config, text: str, priority: int) -> None:
     """Send a notification if there is a key; a failure is a warning, never the verdict."""
-    if config.prowlkey is None:
+    if not config.prowlkey:
         return
     trouble = prowl(config.prowlkey, lambda it: it.notify("EDF TEMPO", text, priority))
     if trouble:
-        log.warning("notification non envoyée (%s) : %s", trouble, text)
+        log.warning(f"notification non envoyée ({trouble}) : {text}")
     else:
-        log.info("notification : %s", text)
+        log.info(f"notification : {text}")
 
 
 # ---- --check -------------------------------------------------------------------------------------
 
+OK = logging.INFO  # open_output gives these levels their French names
+ATTENTION = logging.WARNING
+ERREUR = logging.ERROR
 
-class Table:
-    """The lines of --check, said as they are found; its code is a run's for the first error."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.code = Exit.OK
+class Line(NamedTuple):
+    """A line of --check; the code is what a run would end with."""
 
-    def line(self, level: int, word: str, subject: str, text: str) -> None:
-        """A line of the table; with quiet, only what is not OK, on stderr."""
-        if self.quiet:
-            log.log(level, "%s : %s", subject, text)
-        else:
-            log.info("%-9s  %-20s  %s", word, subject, text)
-
-    def ok(self, subject: str, text: str) -> None:
-        """All is well there."""
-        self.line(logging.INFO, "OK", subject, text)
-
-    def attention(self, subject: str, text: str) -> None:
-        """The owner should look at it; a run would not fail."""
-        self.line(logging.WARNING, "attention", subject, text)
-
-    def erreur(self, subject: str, text: str, code: Exit) -> None:
-        """A run would end with this code."""
-        self.line(logging.ERROR, "erreur", subject, text)
-        if self.code is Exit.OK:
-            self.code = code
+    level: int
+    subject: str
+    text: str
+    code: Exit = Exit.OK
 
 
 ESS_MENU = "Settings > System setup > ESS"
@@ -1469,33 +1357,21 @@ DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", name
 DYNAMIC = ((0, "Off"),)
 DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=DYNAMIC)
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
-OTHER_DAYS = [
-    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS) for n in range(1, 5)
-]
-NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-Check = tuple[Collection[Value] | None, str]  # right values (None: any), what to do about another
-CHECKS: dict[Setting, Check] = {
-    HUB4_MODE: ((1, 2), f"le script ne règle pas BatteryLife dans ce mode : {ESS_MENU} > Mode"),
-    BATTERY_LIFE: (
-        (*STATES_ON, *STATES_OFF),
-        f"bloque la charge programmée : {ESS_MENU} > Mode",
-    ),
-    MIN_SOC: (None, ""),
-    SOC: (None, ""),
-    DAY: ((EVERY_DAY,), f"la recharge n'a pas lieu tous les soirs : {MENU} 1 > Day, Every day"),
-    START: ((79200,), f"il faut 22:00 : {MENU} 1 > Start time"),
-    DURATION: ((28800,), f"il faut 8 h : {MENU} 1 > Duration"),
-    DISCHARGE: ((0,), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
-    DYNAMIC_ESS: ((0,), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
-    TIME_ZONE: (None, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),  # see same_clock
-    **dict.fromkeys(
-        OTHER_DAYS, (INACTIVE_DAYS, f"actif, il peut charger en heures pleines : {MENU}s")
-    ),
-}
 
 
-def same_clock(zone: str, now: datetime) -> bool:
+def any_value(_value: Any) -> bool:
+    """It is only shown."""
+    return True
+
+
+def one_of(*right: Value) -> Callable[[Any], bool]:
+    """Whether a value is one of these."""
+    return lambda value: value in right
+
+
+def same_clock(zone: Any) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
+    now = paris_now()
     try:
         other = ZoneInfo(zone.lstrip("/"))
     except (LookupError, OSError, ValueError):
@@ -1504,165 +1380,200 @@ def same_clock(zone: str, now: datetime) -> bool:
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
-def check_clock(table: Table, now: datetime) -> None:
+# For each setting: is it right, and what to do when it is not.
+CHECKS: dict[Setting, tuple[Callable[[Any], bool], str]] = {
+    HUB4_MODE: (
+        one_of(1, 2),
+        f"le script ne règle pas BatteryLife dans ce mode : {ESS_MENU} > Mode",
+    ),
+    BATTERY_LIFE: (
+        one_of(*STATES_ON, *STATES_OFF),
+        f"bloque la charge programmée : {ESS_MENU} > Mode",
+    ),
+    MIN_SOC: (any_value, ""),
+    SOC: (any_value, ""),
+    DAY: (
+        one_of(EVERY_DAY),
+        f"la recharge n'a pas lieu tous les soirs : {MENU} 1 > Day, Every day",
+    ),
+    START: (one_of(79200), f"il faut 22:00 : {MENU} 1 > Start time"),
+    DURATION: (one_of(28800), f"il faut 8 h : {MENU} 1 > Duration"),
+    DISCHARGE: (one_of(0), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
+    DYNAMIC_ESS: (one_of(0), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
+    TIME_ZONE: (same_clock, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
+}
+for n in range(1, 5):
+    other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
+    CHECKS[other_day] = (
+        one_of(*INACTIVE_DAYS),
+        f"actif, il peut charger en heures pleines : {MENU}s",
+    )
+RELAY_CHECKS = {
+    **dict.fromkeys(RELAYS.values(), (any_value, "")),
+    **dict.fromkeys(RELAY_FUNCTIONS.values(), (one_of(MANUAL), f"il faut {RELAY_MENU}")),
+}
+NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
+
+
+def check_clock(now: datetime) -> Line:
     """The machine's clock, which cron follows."""
     here = now.astimezone()
     told = f"{here:%H:%M} (UTC{here:%z})"
     if here.utcoffset() == now.utcoffset():
-        table.ok("heure de la machine", told)
-    else:
-        advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
-        table.attention("heure de la machine", f"{told}, {now:%H:%M} à Paris ; {advice}")
+        return Line(OK, "heure de la machine", told)
+    advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
+    return Line(ATTENTION, "heure de la machine", f"{told}, {now:%H:%M} à Paris ; {advice}")
 
 
-def check_ecodevice(table: Table, config: Config, now: datetime) -> bool:
-    """The EcoDevice's line; whether today's colour is settled, be it as an error."""
-    try:
-        tempo = ask_ecodevice(config)
-    except (NoAnswer, NoColour) as failure:
-        if isinstance(failure, NoAnswer) and config.use_api:
-            table.attention("EcoDevice", f"{failure} ; le web le remplace")
-            return False
-        table.erreur("EcoDevice", str(failure), failure.code)
-        return True
-    text = f"PTEC {tempo.aujourdhui} en {tempo.periode}, DEMAIN {tempo.demain or 'non annoncé'}"
-    if tempo.demain is None and not 6 <= now.hour < 20:
-        table.attention("EcoDevice", text)
-    else:
-        table.ok("EcoDevice", text)
-    return True
+def check_secret(path: Path, problems: Collection[str], hints: Collection[str]) -> Iterator[Line]:
+    """What is wrong in secret.py, or that nothing is."""
+    for problem in problems:
+        yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
+    for hint in hints:
+        yield Line(ATTENTION, "secret.py", hint)
+    if path.stat().st_mode & stat.S_IROTH:
+        yield Line(ATTENTION, "secret.py", f"lisible par tous : chmod 600 {path}")
+    elif not problems and not hints:
+        yield Line(OK, "secret.py", str(path))
 
 
-def check_source(table: Table, source: str, now: datetime) -> bool:
-    """A web source's line; whether it gives today's colour."""
-    try:
-        found = ask_web(source, known_days(now))
-    except NoAnswer as failure:
-        table.attention(source, f"{failure} : rien à faire si une autre source répond")
-        return False
-    labels = {"aujourdhui": "aujourd'hui", "demain": "demain"}
-    table.ok(source, ", ".join(f"{labels[day]} {couleur}" for day, couleur in found.items()))
-    return "aujourdhui" in found
-
-
-def check_colours(table: Table, config: Config, now: datetime) -> None:
-    """The sources' lines, and an error when none gives today's colour."""
-    settled = []
+def check_colours(config: Config, now: datetime) -> Iterator[Line]:
+    """A line for each source, and one more when none gives today's colour."""
+    sources: dict[str, Callable[[], Mapping[str, Any]]] = {}
     if config.use_eco and config.ecodevice:
-        settled.append(check_ecodevice(table, config, now))
+        sources["EcoDevice"] = lambda: ask_ecodevice(config)._asdict()
     if config.use_api:
-        settled += [check_source(table, source, now) for source in WEB_SOURCES]
-    if not any(settled):
+        sources |= {source: partial(ask_web, source, known_days(now)) for source in WEB_SOURCES}
+    is_known = False
+    for source, ask in sources.items():
+        try:
+            found = {"aujourdhui": None, "demain": None, **ask()}
+        except (NoAnswer, NoColour) as failure:
+            if isinstance(failure, NoAnswer) and config.use_api:
+                advice = "rien à faire si une autre source répond"
+                yield Line(ATTENTION, source, f"{failure} ; {advice}")
+            else:
+                yield Line(ERREUR, source, str(failure), failure.code)
+            continue
+        if found["aujourdhui"]:
+            is_known = True
+        demain = found["demain"] or "non annoncé"
+        told = f"aujourd'hui {found['aujourdhui'] or 'inconnu'}, demain {demain}"
+        if "periode" in found:
+            told += f", période {found['periode']}"
+        is_late = found["demain"] is None and not 6 <= now.hour < 20
+        yield Line(ATTENTION if is_late else OK, source, told)
+    if not is_known:
         trouble = "aucune source ne la donne : rien ne serait réglé"
-        table.erreur("couleur du jour", trouble, Exit.COLOUR)
+        yield Line(ERREUR, "couleur du jour", trouble, Exit.COLOUR)
 
 
-def check_serial(table: Table, serial: str, announced: Collection[str]) -> str:
-    """The serial's line; the serial to go on with."""
+def check_serial(serial: str, announced: Collection[str]) -> Line:
+    """Whether gxsn is the GX's own serial, which it announces."""
     if serial in announced:
-        table.ok("gxsn", f"{serial}, annoncé par ce GX")
-        return serial
+        return Line(OK, "gxsn", f"{serial}, annoncé par ce GX")
     if not announced:
-        table.attention("gxsn", "ce broker n'annonce aucun GX : broker de test ?")
-        return serial
-    right = min(announced)
-    trouble = f"ce GX annonce {shown(right)} : à mettre dans secret.py"
-    table.erreur("gxsn", trouble, Exit.UNCONFIRMED)
-    return right
+        return Line(ATTENTION, "gxsn", "ce broker n'annonce aucun GX : broker de test ?")
+    trouble = f"ce GX annonce {shown(min(announced))} : à mettre dans secret.py"
+    return Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
 
 
-def check_setting(
-    table: Table, setting: Setting, wanted: Check, value: Value | None, now: datetime
-) -> None:
-    """The line of one setting of the GX."""
+def check_setting(setting: Setting, value: Value | None) -> Line:
+    """Whether a setting of the GX is right, and what to do when it is not."""
+    is_right, advice = (CHECKS | RELAY_CHECKS)[setting]
+    told = setting.text(value)
+    if value is None and setting in NEEDED:
+        return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
     if value is None:
-        if setting in NEEDED:
-            table.erreur(setting.label, "non lisible", Exit.UNCONFIRMED)
-        else:
-            table.attention(setting.label, "non lisible")
-        return
-    right, advice = wanted
-    is_right = right is None or value in right
-    if setting is TIME_ZONE:
-        is_right = same_clock(str(value), now)
-    if is_right:
-        table.ok(setting.label, setting.text(value))
-    else:
-        table.attention(setting.label, f"{setting.text(value)}, {advice}")
+        return Line(ATTENTION, setting.label, "non lisible")
+    if is_right(value):
+        return Line(OK, setting.label, told)
+    return Line(ATTENTION, setting.label, f"{told}, {advice}")
 
 
-def check_gx(table: Table, config: Config, now: datetime) -> None:
+def check_gx(config: Config) -> Iterator[Line]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    checks = dict(CHECKS)
-    if config.relay:
-        checks[RELAYS[config.relay.number]] = (None, "")
-        checks[RELAY_FUNCTIONS[config.relay.number]] = ((MANUAL,), f"il faut {RELAY_MENU}")
-    ledger = Ledger(config.gxsn or "", {}, list(checks))
+    settings = list(CHECKS)
+    if config.relais:
+        settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
+    ledger = Ledger(config.gxsn.lower(), {}, settings)
     try:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
             link.connect()
-            table.ok("GX", f"joint à {link.where}")
+            yield Line(OK, "GX", f"joint à {config.where()}")
             link.subscribe()  # to the serials; below, to the settings of the right one
             link.serve(lambda: bool(ledger.serials), ANSWER)
-            ledger.serial = check_serial(table, ledger.serial, ledger.serials)
-            link.subscribe()
-            link.ask(ledger.read_only, ANSWER)
+            yield check_serial(ledger.serial, ledger.serials)
+            if ledger.serials and ledger.serial not in ledger.serials:
+                ledger = link.ledger = Ledger(shown(min(ledger.serials)), {}, settings)
+                link.subscribe()
+            link.ask(settings, ledger.is_known, ANSWER)
     except (Unreachable, NotLetIn) as failure:
-        table.erreur("GX", str(failure), Exit.GX)
+        yield Line(ERREUR, "GX", str(failure), Exit.GX)
         return
-    if not ledger.values:
+    if ledger.values:
+        for setting in settings:
+            yield check_setting(setting, ledger.values.get(setting))
+    else:
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
-        table.erreur("réglages du GX", trouble, Exit.UNCONFIRMED)
-        return
-    for setting, wanted in checks.items():
-        check_setting(table, setting, wanted, ledger.values.get(setting), now)
+        yield Line(ERREUR, "réglages du GX", trouble, Exit.UNCONFIRMED)
 
 
-def check(table: Table, path: Path, now: datetime) -> None:
+def check_all(path: Path, now: datetime) -> Iterator[Line]:
     """Every line of --check, past every error."""
-    check_clock(table, now)
+    yield check_clock(now)
     try:
-        config, secret = examine(path)
+        config, problems, hints = examine(path)
     except WrongUsage as failure:
-        table.erreur("secret.py", str(failure), failure.code)
+        yield Line(ERREUR, "secret.py", str(failure), failure.code)
         return
-    for problem in secret.problems.values():
-        table.erreur("secret.py", problem, Exit.USAGE)
-    hints = secret.hints()
-    if path.stat().st_mode & stat.S_IROTH:
-        hints.append(f"lisible par tous : chmod 600 {path}")
-    for hint in hints:
-        table.attention("secret.py", hint)
-    if not secret.problems and not hints:
-        table.ok("secret.py", str(path))
-    check_colours(table, config, now)
-    if config.gx and not secret.problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:
-        check_gx(table, config, now)
+    yield from check_secret(path, problems.values(), hints)
+    yield from check_colours(config, now)
+    if config.gx and not problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:
+        yield from check_gx(config)
     if config.prowlkey:
         trouble = prowl(config.prowlkey, lambda it: it.verify_key())
-        if trouble:
-            table.attention("Prowl", trouble)
+        yield Line(ATTENTION if trouble else OK, "Prowl", trouble or "clé acceptée")
+
+
+def check(path: Path, quiet: bool, now: datetime) -> Exit:
+    """Say every line of --check as it is found; the code of the first error.
+
+    With quiet, only what is not OK, on stderr.
+    """
+    code = Exit.OK
+    for level, subject, text, its_code in check_all(path, now):
+        if code is Exit.OK:
+            code = its_code
+        if quiet:
+            log.log(level, f"{subject} : {text}")
         else:
-            table.ok("Prowl", "clé acceptée")
+            log.info(f"{logging.getLevelName(level):9}  {subject:20}  {text}")
+    return code
 
 
 # ---- Program -------------------------------------------------------------------------------------
+
+# What argparse says of a wrong option, and what we say.
+TROUBLES = {
+    "unrecognized": ": option inconnue",
+    "expected one": ": il manque la valeur",
+    "invalid": ": valeur inconnue",
+    "not allowed with": "ne vont pas ensemble",
+    "ignored explicit": "ne prend pas de valeur",
+}
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, with its errors in French and as a Failure."""
 
     def error(self, message: str) -> NoReturn:
-        """Say which option is wrong, without argparse's English."""
-        named = re.findall(r"--?[\w-]+", message) or ["ligne de commande"]
-        trouble = f"{named[0]} : valeur inconnue"
-        if "not allowed with" in message:
-            trouble = f"{' et '.join(named)} ne vont pas ensemble"
-        elif "expected one argument" in message:
-            trouble = f"{named[0]} : il manque la valeur"
-        elif "ignored explicit argument" in message:
-            trouble = f"{named[0]} ne prend pas de valeur"
-        raise WrongUsage(f"{trouble} (voir --help)")
+        """Say which options are wrong, and how."""
+        named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["ligne de commande"]
+        for english, trouble in TROUBLES.items():
+            if english in message:
+                raise WrongUsage(f"{' et '.join(named)} {trouble} (voir --help)")
+        raise WrongUsage(message)
 
 
 def couleur(text: str) -> Couleur:
@@ -1703,126 +1614,70 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     version = f"tempo_ess {__version__}"
     add("--version", action="version", version=version, help="affiche la version")
     add("-h", "--help", action="help", help="affiche cette aide")
-    options, unknown = parser.parse_known_args(argv)
-    if unknown:
-        raise WrongUsage(f"{unknown[0]} : option inconnue (voir --help)")
-    return options
+    return parser.parse_args(argv)
 
 
-def relay_trouble(config: Config, ledger: Ledger) -> str | None:
-    """What keeps a write to the relay from holding."""
-    if config.relay is None:
-        return None
-    setting = RELAY_FUNCTIONS[config.relay.number]
-    function = ledger.values.get(setting, MANUAL)
-    if function == MANUAL:
-        return None
-    return f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas ; {RELAY_MENU}"
+INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 
 
-def verdict(ledger: Ledger, allowed: Fate | None) -> str | None:
-    """What keeps the run from exit 0 among what became of the settings; None when nothing does."""
-    troubles = []
-    for setting, fate in ledger.fates().items():
-        if fate is Fate.MUTE:
-            troubles.append(f"le GX ne répond pas pour {setting.label}")
-        elif fate not in (Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS, allowed):
-            troubles.append(f"le GX ne confirme pas {setting.label}")
-    return " ; ".join(troubles) or None
-
-
-def remarks(config: Config, ledger: Ledger) -> list[str]:
-    """What the owner should know beside the settings; said, and told in the run's push too."""
-    told = []
-    if float(ledger.values.get(DAY, 0)) < 0:
-        told.append("Schedule 1 inactif : pas de recharge programmée")
-        log.info(told[0])
-    relay = relay_trouble(config, ledger)
-    if relay:
-        told.append(relay)
-        log.warning("%s", relay)
-    return told
-
-
-def report(ledger: Ledger, today: Profile | None) -> None:
-    """Say what became of each setting; what is warned of here does not go into a push.
+def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
+    """What the owner should know beside the settings, for stderr and for the push.
 
     today: the profile of today's colour, unless it was imposed.
     """
-    for setting in ledger.target:
-        log.info(ledger.line(setting))
-    choice = owners_choice(ledger.heard)
-    if BATTERY_LIFE in ledger.target and choice:
-        log.warning("%s : BatteryLife est %s", choice, Fate.OWNERS)
+    told = []
+    if Fate.OWNERS_CHOICE in ledger.fates().values():
+        told.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
     if today:
-        written = {one: value for one, value in ledger.target.items() if one in ledger.written}
-        for told in somebody_else(written, today, ledger.before):
-            log.warning("%s", told)
+        told += somebody_else(ledger.written, today, ledger.before)
+    if config.relais:
+        setting = RELAY_FUNCTIONS[config.relais]
+        function = ledger.values.get(setting, MANUAL)
+        if function != MANUAL:
+            held = f"{setting.label} : {setting.text(function)}"
+            told.append(f"{held}, l'écriture ne tient pas ; {RELAY_MENU}")
+    return told
 
 
-def run(options: argparse.Namespace, config: Config, now: datetime) -> tuple[str | None, int]:
-    """The evening in one straight line; text and priority of its push, or Failure."""
+def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
+    """The evening in one straight line, or Failure with what the GX is left with."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
-    try:
-        evening = read_evening(imposed, config, now)
-    except NoColour as unknown:
-        raise NoColour(sentences(str(unknown), NOTHING_WRITTEN)) from None
+    evening = read_evening(imposed, config, now)
     tell_evening(evening, now)
     tempo = evening.tempo()
     target = target_settings(tempo, config, now)
     read_only = [DAY, HUB4_MODE] if tempo.periode is Periode.HC else [DAY]
-    if config.relay:
-        read_only.append(RELAY_FUNCTIONS[config.relay.number])
-    ledger = Ledger(str(config.gxsn), target, read_only)
+    if config.relais:
+        read_only.append(RELAY_FUNCTIONS[config.relais])
+    ledger = Ledger(config.gxsn.lower(), target, read_only)
     failure: Failure | None = None
     try:
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    report(ledger, None if options.today else config.profiles[tempo.aujourdhui])
-    told = remarks(config, ledger)
-    allowed = None
-    if options.dry_run:
-        allowed = Fate.PENDING
-    elif options.no_confirm:
-        allowed = Fate.PUBLISHED
-    trouble = verdict(ledger, allowed)
-    if failure is None and trouble:
-        failure = Unconfirmed(trouble)
+    for line in ledger.lines():
+        log.info(line)
+    told = remarks(ledger, config, None if options.today else config.profile(tempo.aujourdhui))
+    for remark in told:
+        log.warning(remark)
+    if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
+        told.append(INACTIVE)
+        log.info(INACTIVE)
     if failure:
-        eve = f"demain {tempo.demain} : " if tempo.demain not in (None, tempo.aujourdhui) else ""
+        eve = f"demain {tempo.demain} : " if tempo.demain else ""
         raise type(failure)(sentences(f"{eve}{failure}", ledger.left_with(), *told))
     notice = change_notice(tempo, config, ledger.fates())
-    if notice and told:
-        notice = sentences(notice, *told)
-    return notice, HIGH if tempo.demain is Couleur.ROUGE else NORMAL
-
-
-def run_and_tell(options: argparse.Namespace, config: Config, now: datetime) -> None:
-    """The run and its push, whatever its end."""
-    if options.dry_run or options.no_notify:
-        config = config._replace(prowlkey=None)
-    try:
-        text, priority = run(options, config, now)
-    except Failure as failure:
-        push(config, f"Échec (code {failure.code}) : {failure}", HIGH)
-        raise
-    except Exception:
-        trouble = "bogue du script, le GX est peut-être à moitié réglé"
-        push(config, f"Échec (code {Exit.BUG}) : {trouble}", HIGH)
-        raise
-    if text:
-        push(config, text, priority)
+    if notice:
+        priority = HIGH if tempo.demain is Couleur.ROUGE else NORMAL
+        push(config, " ; ".join([notice, *told]), priority)
 
 
 def open_output(quiet: bool, verbose: bool) -> None:
     """Information to stdout, the rest to stderr; what cannot be written never stops a run."""
     logging.raiseExceptions = False
+    logging.addLevelName(logging.INFO, "OK")
     logging.addLevelName(logging.WARNING, "attention")
     logging.addLevelName(logging.ERROR, "erreur")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     out = logging.StreamHandler(sys.stdout)
     out.addFilter(lambda record: not quiet and record.levelno < logging.WARNING)
     err = logging.StreamHandler(sys.stderr)
@@ -1835,22 +1690,26 @@ def open_output(quiet: bool, verbose: bool) -> None:
 def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = paris_now) -> int:
     """Run, and translate its end into an exit code; clock gives a Paris time."""
     open_output(False, False)
+    config = Config()  # as yet there is nobody to notify
     try:
         options = parse_options(argv)
         open_output(options.quiet, options.verbose)
         if options.check:
-            table = Table(options.quiet)
-            check(table, options.config, clock())
-            return table.code
-        run_and_tell(options, load_config(options.config), clock())
+            return check(options.config, options.quiet, clock())
+        config = load_config(options.config)
+        if options.dry_run or options.no_notify:
+            config = config._replace(prowlkey="")
+        run(options, config, clock())
         return Exit.OK
     except Failure as failure:
-        log.error("%s", failure)
+        push(config, f"Échec (code {failure.code}) : {failure}", HIGH)
+        log.error(failure)
         return failure.code
     except KeyboardInterrupt:
         log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
         return 130
     except Exception:
+        push(config, "Échec (code 1) : bogue du script, GX peut-être à moitié réglé", HIGH)
         log.exception("bogue du script, merci de le signaler avec ce qui suit")
         return Exit.BUG
 

@@ -1,6 +1,6 @@
 """Run the script with a clock and limits of a test's choosing.
 
-drive.py TIME|now SCALE [its own arguments]
+drive.py TIME SCALE [its own arguments]
 
 The program is untouched: the clock is main's own parameter, and the limits are its named constants.
 """
@@ -11,6 +11,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -21,16 +22,15 @@ LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK", 
 LIMITS += ["CONNECT_TRY", "CONNECT_PAUSE", "STARTING", "ANSWER", "ASK_AGAIN", "READ_ONLY", "CLOSE"]
 
 
-def scaled(scale: float) -> dict[str, Any]:
-    """The limits, each so much shorter."""
-    return {name: getattr(tempo_ess, name) * scale for name in LIMITS}
+def drive(arguments: list[str], at: str, scale: float, limits: dict[str, float]) -> int:
+    """The script's main at this Paris time (or now), with its limits scaled, but for these."""
+    scaled: dict[str, Any] = {name: getattr(tempo_ess, name) * scale for name in LIMITS}
+    with mock.patch.multiple(tempo_ess, **(scaled | limits)):
+        if not at:
+            return tempo_ess.main(arguments)
+        fixed = datetime.fromisoformat(at).replace(tzinfo=ZoneInfo("Europe/Paris"))
+        return tempo_ess.main(arguments, lambda: fixed)
 
 
 if __name__ == "__main__":
-    moment, factor, *arguments = sys.argv[1:]
-    for limit, seconds in scaled(float(factor)).items():
-        setattr(tempo_ess, limit, seconds)
-    if moment == "now":
-        raise SystemExit(tempo_ess.main(arguments))
-    fixed = datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo("Europe/Paris"))
-    raise SystemExit(tempo_ess.main(arguments, lambda: fixed))
+    raise SystemExit(drive(sys.argv[3:], sys.argv[1], float(sys.argv[2]), {}))

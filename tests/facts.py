@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
-COLOURS = ("BLEU", "BLANC", "ROUGE")
 # colour of tomorrow: schedule 1 SoC, MinSoc, BatteryLife
 PROFILES = {"BLEU": (80, 30, "on"), "BLANC": (90, 30, "on"), "ROUGE": (100, 25, "off")}
+COLOURS = tuple(PROFILES)
 
 
 class Evening(NamedTuple):
@@ -26,19 +27,11 @@ class Evening(NamedTuple):
 
 
 def evening(today: str, tomorrow: str | None, period: str) -> Evening:
-    """HP: the charge alone. HC: all three, but the charge only for a known tomorrow.
-
-    While tomorrow is unknown, today's colour counts.
-    """
-    soc, min_soc, battery_life = PROFILES[tomorrow or today]
+    """HP: the charge alone. HC: all three, but the charge only for a known tomorrow."""
+    soc, min_soc, battery_life = PROFILES[tomorrow or today]  # today's while it is unknown
     if period == "HP":
         return Evening(today, tomorrow, period, soc, None, None)
     return Evening(today, tomorrow, period, soc if tomorrow else None, min_soc, battery_life)
 
 
-EVENINGS = [
-    evening(today, tomorrow, period)
-    for period in ("HP", "HC")
-    for today in COLOURS
-    for tomorrow in (*COLOURS, None)
-]
+EVENINGS = [evening(*read) for read in product(COLOURS, (*COLOURS, None), ("HP", "HC"))]

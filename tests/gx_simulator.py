@@ -36,30 +36,20 @@ TIME_ZONE = "settings/0/Settings/System/TimeZone"
 OTHER_DAYS = [f"{CGWACS}BatteryLife/Schedule/Charge/{n}/Day" for n in range(1, 5)]
 
 # MinSoc is a float on the GX; State 2 is "on" as the GX moves it by itself. A blue evening.
-BLUE_EVENING: dict[str, Any] = {
-    SOC: 80,
-    MIN_SOC: 30.0,
-    STATE: 2,
-    HUB4_MODE: 1,
-    DAY: 7,
-    START: 79200,
-    DURATION: 28800,
-    ALLOW_DISCHARGE: 0,
-    **dict.fromkeys(OTHER_DAYS, -7),
-    DYNAMIC_ESS: 0,
-    TIME_ZONE: "Europe/Paris",
-    RELAY_1: 0,
-    RELAY_2: 0,
-    RELAY_1_FUNCTION: 2,
-    RELAY_2_FUNCTION: 2,
+BLUE_EVENING: dict[str, Any] = {SOC: 80, MIN_SOC: 30.0, STATE: 2, HUB4_MODE: 1, DAY: 7}
+BLUE_EVENING |= {START: 79200, DURATION: 28800, ALLOW_DISCHARGE: 0, DYNAMIC_ESS: 0}
+BLUE_EVENING |= {TIME_ZONE: "Europe/Paris", RELAY_1: 0, RELAY_2: 0}
+BLUE_EVENING |= {RELAY_1_FUNCTION: 2, RELAY_2_FUNCTION: 2, **dict.fromkeys(OTHER_DAYS, -7)}
+RANGES: dict[str, dict[str, float]] = {
+    SOC: {"max": 100, "min": 0},
+    MIN_SOC: {"max": 100.0, "min": 0.0},
 }
-RANGES = {SOC: (0, 100), MIN_SOC: (0.0, 100.0), RELAY_1: (0, 1), RELAY_2: (0, 1)}
 # The GX moves the State that was written 53-940 ms later; a read at once still shows it.
 MOVES = {1: 3, 10: 11}
 
 
 class GxSimulator:
-    """A GX with FlashMQ (Venus 3.20 and later), or an older one with `delay` and `spaced`."""
+    """A GX with FlashMQ (Venus 3.20 and later), or an older one with `delay`."""
 
     def __init__(
         self, port: int, sn: str = SN, password: str = "", context: ssl.SSLContext | None = None
@@ -69,12 +59,10 @@ class GxSimulator:
         self.refused: Counter[str] = Counter()  # how many writes of a path are refused, silently
         self.mute: set[str] = set()  # paths that do not answer
         self.delay = 0.0  # seconds before an answer, which carries the value when it was asked
-        self.spaced = False  # the older JSON: a space, no range
         self.up = True  # False: the settings service is away, R and W fail silently
-        self.announce = True  # its serial, at each connection
         # Called before R/ is answered, and after W/ was taken or refused.
-        self.on_question: Callable[[str], None] = lambda path: None
-        self.on_write: Callable[[str], None] = lambda path: None
+        self.on_question: Callable[[str], object] = lambda path: None
+        self.on_write: Callable[[str], object] = lambda path: None
         self.questions: list[str] = []
         self.writes: list[tuple[str, Any]] = []  # every W/ in order, taken or refused
         self._moving: set[str] = set()
@@ -102,42 +90,38 @@ class GxSimulator:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def settings_down(self) -> None:
-        """The settings service goes away: each N topic is published once with an empty payload.
-
-        It saves 2 s after a change: no test takes that long from a write to here, all is forgotten.
-        """
-        self.up = False
+    def forget(self) -> None:
+        """What was written is lost: it saves 2 s after a change, and no test takes that long."""
         self.values |= self._unsaved
         self._unsaved.clear()
         self._moving.clear()
+
+    def settings_down(self) -> None:
+        """The settings service goes away: each N topic is published once with an empty payload."""
+        self.up = False
+        self.forget()
         for path in self.values:
             self.client.publish(f"N/{self.sn}/{path}", "")
+
+    def leave_no_serial(self) -> None:
+        """Take its retained serial away, as on a GX whose broker has just started."""
+        self.client.publish(f"N/{self.sn}/system/0/Serial", "", retain=True).wait_for_publish(5)
 
     def profile(self) -> tuple[Any, Any, Any]:
         """Schedule SoC, MinSoc and raw State."""
         return self.values[SOC], self.values[MIN_SOC], self.values[STATE]
 
-    def publish(self, path: str) -> None:
-        """N/ for this path."""
-        low, high = RANGES.get(path, (None, None))
-        answer = {} if low is None or self.spaced else {"max": high, "min": low}
-        separators = (", ", ": ") if self.spaced else (",", ":")
-        payload = json.dumps(answer | {"value": self.values[path]}, separators=separators)
-        self.client.publish(f"N/{self.sn}/{path}", payload)
-
     def _on_connect(self, client: mqtt.Client, *_: Any) -> None:
         client.subscribe([(f"R/{self.sn}/#", 0), (f"W/{self.sn}/#", 0)])
-        if self.announce:
-            serial = json.dumps({"value": self.sn})
-            client.publish(f"N/{self.sn}/system/0/Serial", serial, retain=True)
+        serial = json.dumps({"value": self.sn})
+        client.publish(f"N/{self.sn}/system/0/Serial", serial, retain=True)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         kind, _, path = message.topic.split("/", 2)
         if kind == "R":
             self._answer(path)
         else:
-            self._take(path, bytes(message.payload))
+            self._take(path, json.loads(message.payload)["value"])
 
     def _answer(self, path: str) -> None:
         self.questions.append(path)
@@ -146,28 +130,23 @@ class GxSimulator:
             return  # an unknown path is silence
         if path in FUNCTIONS and self.values[FUNCTIONS[path]] == -1:
             return
-        if self.delay:
-            answer = f"N/{self.sn}/{path}", json.dumps({"value": self.values[path]})
-            timer = threading.Timer(self.delay, self.client.publish, answer)
-            timer.daemon = True
-            timer.start()
+        topic, value = f"N/{self.sn}/{path}", {"value": self.values[path]}
+        if self.delay:  # the older JSON has spaces and no range
+            old = threading.Timer(self.delay, self.client.publish, (topic, json.dumps(value)))
+            old.daemon = True
+            old.start()
             return
-        self.publish(path)
+        answer = RANGES.get(path, {}) | value
+        self.client.publish(topic, json.dumps(answer, separators=(",", ":")))
         if path in self._moving:  # the raw State was seen once; now the GX moves it
             self._moving.discard(path)
             self.values[path] = MOVES.get(self.values[path], self.values[path])
 
-    def _take(self, path: str, payload: bytes) -> None:
+    def _take(self, path: str, value: Any) -> None:
         """Taken or refused, a write is silent: nothing is announced without a keepalive."""
-        try:
-            value = json.loads(payload)["value"]
-        except (ValueError, KeyError, TypeError):
-            value = None
         self.writes.append((path, value))
         self.refused[path] -= 1
-        low, high = RANGES.get(path, (0, 100000))
-        number = isinstance(value, int | float) and low <= value <= high
-        if self.up and path in self.values and number and self.refused[path] < 0:
+        if self.up and path in self.values and self.refused[path] < 0:
             self._unsaved.setdefault(path, self.values[path])
             self.values[path] = float(value) if path == MIN_SOC else int(value)
             if path == STATE:

@@ -22,41 +22,38 @@ import os
 import queue
 import re
 import select
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from datetime import datetime
+from functools import partial
 from http.client import parse_headers
 from pathlib import Path
-from typing import Any, NamedTuple
+from subprocess import PIPE, Popen
+from typing import IO, Any, NamedTuple
 from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
 import paho.mqtt.client as mqtt
 import trustme
-from drive import scaled
+from drive import drive
 from gx_simulator import GxSimulator
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
-
-import tempo_ess
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tempo_ess.py"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 # Recorded from a Base contract (FACTS.md), with TEMPO's fields in place.
 RECORDED: dict[str, Any] = {"product": "Eco-devices", "T1_PTEC": "HPJB", "T1_DEMAIN": "----"}
-RECORDED |= {"T1_PAPP": 90, "T1_BASE": 1876058, "T2_PTEC": "----", "T2_PAPP": 0, "T2_BASE": 0}
-RECORDED |= {"INDEX_C1": 784659, "INDEX_C2": 11280}
+RECORDED |= {"T1_PAPP": 90, "T2_PTEC": "----", "T2_PAPP": 0, "INDEX_C1": 784659}
 PARIS = ZoneInfo("Europe/Paris")
 PROWL_OK = b'<prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
+Limits = dict[str, float] | None  # seconds, by the names of the script's constants
 
 
 # ---- Sockets -------------------------------------------------------------------------------------
@@ -69,8 +66,7 @@ PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
 def free_port() -> int:
     """A TCP port that nobody listens on, nor will."""
     for port in PORTS:
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise AssertionError("no free port")
 
@@ -89,9 +85,8 @@ class Peer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError), self.listener:
             self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -159,10 +154,7 @@ class HttpPeer(Peer):
         self.requests: list[Request] = []
         self.sent = 0  # bytes that the kernel took, over all answers
         super().__init__(self._answer)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        self.address = f"127.0.0.1:{self.port}"
 
     def _answer(self, connection: socket.socket, _earlier: int) -> None:
         if self.context:
@@ -180,29 +172,111 @@ class HttpPeer(Peer):
         for piece in [reply] if isinstance(reply, bytes) else reply:
             connection.sendall(piece)
             self.sent += len(piece)
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_WR)
+        connection.shutdown(socket.SHUT_WR)
 
 
 # ---- The internet --------------------------------------------------------------------------------
+
+Days = dict[str, str]  # colours by ISO date
+
+
+class WebSource(NamedTuple):
+    """The simulated peer of one of the script's web sources."""
+
+    attribute: str  # of Internet: what it answers in this test
+    host: str
+    target: str  # of a request, with {first} and {last} day, or with {day}: one request for each
+    body: Callable[[str, Days], str]  # its answer to such a target, when it knows these days
+    odd: list[tuple[str, str]]  # changes to a body that says ROUGE, after which it says nothing
+    headers: dict[str, str]  # without which it answers 400
+
+    def targets(self, *days: str) -> list[str]:
+        """The requests for these days, in their order."""
+        one_for_each = [self.target.format(day=x, first=days[0], last=days[-1]) for x in days]
+        return list(dict.fromkeys(one_for_each))
+
+    def answer(self, days: Days, request: Request) -> Reply:
+        if self.headers.items() <= request.headers.items():
+            return http(200, self.body(request.target, days))
+        return http(400, "")
+
+
+def rte_body(_target: str, days: Days) -> str:
+    """RTE's tempoLight for these days, with the -fallback keys that are to be ignored."""
+    codes = {"BLEU": "BLUE", "BLANC": "WHITE", "ROUGE": "RED"}
+    values = {f"{day}-fallback": "false" for day in days}
+    values |= {day: codes[colour] for day, colour in days.items()}
+    return json.dumps({"values": values})
+
+
+def edf_body(target: str, days: Days) -> str:
+    """EDF's calendar for the days asked, one more of them not announced."""
+    asked = dict(parse_qsl(urlsplit(target).query))
+    first, last = asked["dateApplicationBorneInf"], asked["dateApplicationBorneSup"]
+    announced = {day: f"TEMPO_{days[day]}" for day in days if first <= day <= last}
+    announced["2099-01-01"] = "NON_DEFINI"
+    calendar = [{"dateApplication": day, "statut": code} for day, code in announced.items()]
+    content = {"options": [{"option": "TEMPO", "calendrier": calendar}]}
+    return json.dumps({"errors": [], "content": content})
+
+
+def api_body(target: str, days: Days) -> str:
+    """api-couleur-tempo.fr's answer for one day, 0 when it does not know."""
+    day = target.rpartition("/")[2]
+    code = ["", "BLEU", "BLANC", "ROUGE"].index(days.get(day, ""))
+    return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027"})
+
+
+# By their names in the script's WEB_SOURCES, in the order of asking. A new source is one row.
+WEB = {
+    "RTE": WebSource(
+        "rte",
+        "www.services-rte.com",
+        "/cms/open_data/v1/tempoLight",
+        rte_body,
+        [("RED", "PURPLE"), ('"RED"', '["RED"]'), ("values", "other")],
+        {},
+    ),
+    "EDF": WebSource(
+        "edf",
+        "api-commerce.edf.fr",
+        "/commerce/activet/v1/calendrier-jours-effacement?option=TEMPO&"
+        "dateApplicationBorneInf={first}&dateApplicationBorneSup={last}"
+        "&identifiantConsommateur=src",
+        edf_body,
+        [("TEMPO_ROUGE", "NON_DEFINI"), ("content", "other")],
+        {"application-origine-controlee": "site_RC", "situation-usage": "Jours Effacement"},
+    ),
+    "api-couleur-tempo.fr": WebSource(
+        "api",
+        "www.api-couleur-tempo.fr",
+        "/api/jourTempo/{day}",
+        api_body,
+        [(": 3", ": 0"), (": 3", ": true"), ("dateJour", "other")],
+        {},
+    ),
+}
+PROWL = "api.prowlapp.com"
 
 
 class Internet:
     """The web sources and Prowl by their real names, reached through an HTTPS proxy."""
 
-    WEB = ("www.services-rte.com", "api-commerce.edf.fr", "www.api-couleur-tempo.fr")
-    HOSTS = (*WEB, "api.prowlapp.com")
+    rte: Answer  # what a source of WEB answers, until a test says otherwise that it is down
+    edf: Answer
+    api: Answer
 
     def __init__(self, folder: Path) -> None:
-        self.rte: Answer = lambda request: http(503, "down")
-        self.edf: Answer = self.rte
-        self.api: Answer = self.rte
+        self.attributes = {source.host: source.attribute for source in WEB.values()}
+        for attribute in self.attributes.values():
+            setattr(self, attribute, lambda request: http(503, "down"))
+        self.attributes[PROWL] = "prowl"
         self.prowl: Answer = lambda request: http(200, PROWL_OK)
         authority = trustme.CA()
         self.ca = folder / "internet-ca.pem"
         authority.cert_pem.write_to_path(str(self.ca))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(*self.HOSTS).configure_cert(context)
+        authority.issue_cert(*self.attributes).configure_cert(context)
         self.server = HttpPeer(self._reply, context)
         self.connects: list[str] = []
         self.proxy = Peer(self._tunnel)
@@ -217,24 +291,31 @@ class Internet:
         return [request for request in self.server.requests if request.host == host]
 
     @property
+    def questions(self) -> list[tuple[str, str]]:
+        """Host and target of every request to a web source, in their order."""
+        requests = self.server.requests
+        return [(one.host, one.target) for one in requests if one.host != PROWL]
+
+    @property
     def pushes(self) -> list[dict[str, str]]:
-        prowl = self.asked("api.prowlapp.com")
-        return [request.form for request in prowl if "/add" in request.target]
+        return [request.form for request in self.asked(PROWL) if "/add" in request.target]
+
+    def teach(self, name: str, days: Days) -> None:
+        """The web source of this name knows these colours."""
+        setattr(self, WEB[name].attribute, partial(WEB[name].answer, days))
 
     def knows(self, **colours: str) -> None:
-        """The web sources answer with these colours, by ISO date (with _ for -, after a d)."""
-        days = {name[1:].replace("_", "-"): colour for name, colour in colours.items()}
-        self.rte = lambda request: http(200, rte_body(days))
-        self.edf = lambda request: edf_answer(request, days)
-        self.api = lambda request: http(200, api_body(request.target.rpartition("/")[2], days))
+        """All web sources know these colours, by ISO date (with _ for -, after a d)."""
+        for name in WEB:
+            self.teach(name, {day[1:].replace("_", "-"): one for day, one in colours.items()})
 
     def close(self) -> None:
         self.server.close()
         self.proxy.close()
 
     def _reply(self, request: Request) -> Reply:
-        answers = (self.rte, self.edf, self.api, self.prowl)
-        return dict(zip(self.HOSTS, answers, strict=True))[request.host](request)
+        answer: Answer = getattr(self, self.attributes[request.host])
+        return answer(request)
 
     def _tunnel(self, client: socket.socket, _earlier: int) -> None:
         with client.makefile("rb") as stream:
@@ -254,38 +335,6 @@ class Internet:
                     ends[end].sendall(piece)
 
 
-def rte_body(days: dict[str, str]) -> str:
-    """RTE's tempoLight for these days, with the -fallback keys that are to be ignored."""
-    codes = {"BLEU": "BLUE", "BLANC": "WHITE", "ROUGE": "RED"}
-    values = {f"{day}-fallback": "false" for day in days}
-    values |= {day: codes[colour] for day, colour in days.items()}
-    return json.dumps({"values": values})
-
-
-def edf_body(days: dict[str, str]) -> str:
-    """EDF's calendar for these days, one more of them not announced."""
-    announced = {day: f"TEMPO_{colour}" for day, colour in days.items()}
-    announced["2099-01-01"] = "NON_DEFINI"
-    calendar = [{"dateApplication": day, "statut": code} for day, code in announced.items()]
-    content = {"options": [{"option": "TEMPO", "calendrier": calendar}]}
-    return json.dumps({"errors": [], "content": content})
-
-
-def edf_answer(request: Request, days: dict[str, str]) -> Reply:
-    """EDF's answer, a 400 without its two headers, for the days asked."""
-    asked = dict(parse_qsl(urlsplit(request.target).query))
-    headers = [request.headers.get(x) for x in ("application-origine-controlee", "situation-usage")]
-    if headers != ["site_RC", "Jours Effacement"] or asked["option"] != "TEMPO":
-        return http(400, "")
-    first, last = asked["dateApplicationBorneInf"], asked["dateApplicationBorneSup"]
-    return http(200, edf_body({day: days[day] for day in days if first <= day <= last}))
-
-
-def api_body(day: str, days: dict[str, str]) -> str:
-    code = ["", "BLEU", "BLANC", "ROUGE"].index(days.get(day, ""))
-    return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027"})
-
-
 # ---- The broker ----------------------------------------------------------------------------------
 
 
@@ -295,23 +344,18 @@ class Broker:
     def __init__(self, folder: Path, *lines: str, listener: str = "") -> None:
         self.port = free_port()
         self.conf = folder / f"mosquitto-{self.port}.conf"
-        text = ["user root"] if os.geteuid() == 0 else []
-        text += ["persistence false", "log_type all", "set_tcp_nodelay true"]
-        text += [f"listener {self.port} 127.0.0.1", listener]
-        text += lines or ["allow_anonymous true"]
+        text = ["user root", "log_type all", "set_tcp_nodelay true"]
+        text += [f"listener {self.port} 127.0.0.1", listener, *(lines or ["allow_anonymous true"])]
         self.conf.write_text("\n".join(text) + "\n")
         self.start()
 
     def start(self) -> None:
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        program = shutil.which("mosquitto", path=path)
-        assert program, "mosquitto is not installed: sh tests/run.sh installs it"
+        env = {"PATH": os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin"}
+        command = ["mosquitto", "-c", str(self.conf)]  # absent? sh tests/run.sh installs it
         self.lines: list[str] = []
         self.news = threading.Condition()
-        self.process = subprocess.Popen(
-            [program, "-c", self.conf], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        self.process = Popen(command, env=env, stderr=PIPE, text=True)
+        threading.Thread(target=self._listen, args=(self.process.stderr,), daemon=True).start()
         self.wait_log(r"mosquitto version .* running")
 
     def stop(self) -> None:
@@ -319,27 +363,22 @@ class Broker:
         self.process.kill()
         self.process.wait(10)
 
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr
-        with process.stderr:
-            for line in process.stderr:
+    def _listen(self, log: IO[str]) -> None:
+        with log:
+            for line in log:
                 with self.news:
                     self.lines.append(line)
                     self.news.notify_all()
 
-    def wait_log(self, pattern: str, count: int = 1, seconds: float = 20) -> None:
-        """Wait until mosquitto has logged the pattern so many times."""
+    def wait_log(self, pattern: str) -> None:
+        """Wait until mosquitto has logged the pattern."""
         with self.news:
-            said = self.news.wait_for(
-                lambda: sum(bool(re.search(pattern, x)) for x in self.lines) >= count, seconds
-            )
+            said = self.news.wait_for(lambda: re.search(pattern, "".join(self.lines)), 20)
         assert said, f"mosquitto never said {pattern!r}:\n{''.join(self.lines)}"
 
     def settled(self) -> None:
         """Wait until every run of the script that connected has been served to its end."""
-        with self.news:
-            log = "".join(self.lines)
-        for name in set(re.findall(r"connected from .* as (tempo_ess-\w+)", log)):
+        for name in re.findall(r"connected from .* as (tempo_ess-\w+)", "".join(self.lines)):
             end = "disconnected|closed|has exceeded"
             self.wait_log(rf"Client {name} ({end})|Socket error on client {name}")
 
@@ -356,30 +395,23 @@ class Monitor:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.messages: list[Message] = []
-        self._marks: queue.Queue[str] = queue.Queue()
-        ready = threading.Event()
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "monitor", protocol=mqtt.MQTTv5)
-        self.client.on_message = self._on_message
-        self.client.on_subscribe = lambda *_: ready.set()
+        self._arrived: queue.Queue[mqtt.MQTTMessage] = queue.Queue()
         quiet = SubscribeOptions.RETAIN_DO_NOT_SEND
-        options = SubscribeOptions(qos=0, retainAsPublished=True, retainHandling=quiet)
+        options = SubscribeOptions(retainAsPublished=True, retainHandling=quiet)
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "monitor", protocol=mqtt.MQTTv5)
+        self.client.on_message = lambda client, data, message: self._arrived.put(message)
         self.client.on_connect = lambda client, *_: client.subscribe("#", options=options)
         self.client.connect("127.0.0.1", broker.port)
         self.client.loop_start()
-        assert ready.wait(10)
-
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        payload = message.payload.decode(errors="replace")
-        if message.topic == "mark":
-            self._marks.put(payload)
-        else:
-            self.messages.append(Message(message.topic, payload, message.retain))
+        broker.wait_log("Sending SUBACK to monitor")
 
     def seen(self) -> list[Message]:
         """Every message so far, including what the script published just before it ended."""
         self.broker.settled()
-        self.client.publish("mark", "now")
-        self._marks.get(timeout=10)
+        self.client.publish("mark")
+        while (new := self._arrived.get(timeout=10)).topic != "mark":
+            payload = new.payload.decode(errors="replace")
+            self.messages.append(Message(new.topic, payload, new.retain))
         return list(self.messages)
 
     def close(self) -> None:
@@ -419,11 +451,10 @@ class House:
         self.names["prowlkey"] = KEY
 
     def close(self) -> None:
-        for peer in (self.monitor, vars(self).get("gx"), self.eco, self.internet):
+        for peer in (self.monitor, getattr(self, "gx", None), self.eco, self.internet):
             if peer:
                 peer.close()
-        if self.broker.process.poll() is None:
-            self.broker.stop()
+        self.broker.stop()
 
     def healthy(self, _request: Request) -> bytes:
         """The EcoDevice's answer when all is well."""
@@ -438,87 +469,68 @@ class House:
         self.answers["T1_PTEC"] = period + {"BLEU": "JB", "BLANC": "JW", "ROUGE": "JR"}[today]
         self.answers["T1_DEMAIN"] = tomorrow[:4] if tomorrow else "----"
 
-    def secret(self, text: str | bytes | None = None, mode: int = 0o600, **changes: Any) -> Path:
+    def secret(self, text: str = "", mode: int = 0o600, **changes: Any) -> Path:
         """Write secret.py: the house's names with changes (None: left out), or this text."""
         path = self.folder / "secret.py"
-        if text is None:
-            names = (self.names | changes).items()
-            text = "".join(f"{name} = {value!r}\n" for name, value in names if value is not None)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        names = (self.names | changes).items()
+        lines = [f"{name} = {value!r}\n" for name, value in names if value is not None]
+        path.write_text(text or "".join(lines), "utf-8")
         path.chmod(mode)
         return path
 
-    def start(
-        self, *arguments: str, at: str | None = None, scale: float = 1, **popen: Any
-    ) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, at: str = "", scale: float = 1, **popen: Any) -> Popen[str]:
         """Start the script as a subprocess; at: Paris time; scale: of all limits."""
         if "executable" not in popen:
             at = at or self.suitable_time()
-        driven = [str(ROOT / "tests/drive.py"), at or "now", str(scale)]
-        program = [str(SCRIPT)] if at is None and scale == 1 else driven
-        command = [sys.executable, "-B", *program, *self.config(*arguments), *arguments]
-        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": "/"}
-        options |= {"stdin": subprocess.DEVNULL} | popen
-        options["env"] = self.environment | (popen.get("env") or {})
-        return subprocess.Popen(command, encoding="utf-8", **options)
+        driven = [str(ROOT / "tests/drive.py"), at, str(scale)]
+        program = driven if at or scale != 1 else [str(SCRIPT)]
+        command = [sys.executable, "-B", *program, *self.config, *arguments]
+        options: dict[str, Any] = {"stdout": PIPE, "stderr": PIPE, "cwd": "/"}
+        options |= popen | {"env": self.environment | popen.get("env", {})}
+        return Popen(command, encoding="utf-8", **options)
 
     def run(
-        self,
-        *arguments: str,
-        at: str | None = None,
-        scale: float = 1,
-        limits: dict[str, float] | None = None,
-        **special: Any,
+        self, *arguments: str, at: str = "", scale: float = 1, limits: Limits = None, **popen: Any
     ) -> Result:
-        """Run the script to its end: in this process, unless streams are the point.
-
-        scale: of all limits; limits: these, by the names of the script's constants, in seconds.
-        """
-        if special:
-            process = self.start(*arguments, at=at, scale=scale, **special)
+        """Run the script to its end: in this process, unless streams are the point."""
+        if popen:
+            process = self.start(*arguments, at=at, scale=scale, **popen)
             out, err = process.communicate(timeout=330)
             return Result(process.returncode, out or "", err or "")
-        moment = at or self.suitable_time()
-        fixed = datetime.fromisoformat(moment).replace(tzinfo=PARIS) if moment else None
         output, errors = io.StringIO(), io.StringIO()
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
-            mock.patch.multiple(tempo_ess, **(scaled(scale) | (limits or {}))),
             redirect_stdout(output),
             redirect_stderr(errors),
         ):
             time.tzset()
             try:
-                options = [*self.config(*arguments), *arguments]
-                code = tempo_ess.main(options, lambda: fixed or tempo_ess.paris_now())
+                at = at or self.suitable_time()
+                code = drive([*self.config, *arguments], at, scale, limits or {})
             except SystemExit as end:
                 code = int(str(end.code))
         time.tzset()  # back to the environment's own zone
         return Result(code, output.getvalue(), errors.getvalue())
 
-    def suitable_time(self) -> str | None:
-        """A Paris time in HP for a meter in HP, when the real one would earn a remark."""
-        night = not 6 <= datetime.now(PARIS).hour < 22
-        return "2026-11-23T20:05" if night and "HP" in str(self.answers.get("T1_PTEC")) else None
+    def suitable_time(self) -> str:
+        """A Paris time in HP for a meter in HP: the real one would earn a remark at night."""
+        return "2026-11-23T20:05" if "HP" in str(self.answers["T1_PTEC"]) else ""
 
     @property
     def environment(self) -> dict[str, str]:
         """The bare environment that cron gives, and the way to the internet."""
-        bare = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh"}
-        bare |= {"LOGNAME": "owner", "TZ": "Europe/Paris"}  # the clock that /etc/localtime sets
+        bare = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "TZ": "Europe/Paris"}
         return bare | self.internet.environment
 
-    def config(self, *arguments: str) -> list[str]:
-        """The option that names the house's secret.py, written if need be."""
+    @property
+    def config(self) -> list[str]:
+        """The option that names the house's secret.py, written if need be; a later one counts."""
         secret = self.folder / "secret.py"
-        if not secret.exists():
-            self.secret()
-        return [] if "--config" in arguments else ["--config", str(secret)]
+        return ["--config", str(secret if secret.exists() else self.secret())]
 
     def writes(self) -> list[tuple[str, str]]:
         """The W/ messages that crossed the broker, as path and payload; none may be retained."""
         assert self.monitor
         seen = self.monitor.seen()
         assert not [one for one in seen if one.retain and one.topic[:2] in ("W/", "R/")]
-        written = [one for one in seen if one.topic.startswith("W/")]
-        return [(one.topic.split("/", 2)[2], one.payload) for one in written]
+        return [(one.topic.split("/", 2)[2], one.payload) for one in seen if one.topic[:2] == "W/"]

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import gx_simulator as gx
 import pytest
-from facts import EVENINGS, PROFILES, Evening
+from facts import EVENINGS, Evening
 from gx_simulator import GxSimulator
 from house import House
 
-STATES = {"on": 1, "off": 10}
+STATES = {"on": 1, "off": 10, None: None}
 NOTHING = "Rien n'a été écrit, le GX garde ses réglages."
 ALIVE = "le GX est là mais ses réglages ne répondent pas"
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
-NEIGHBOUR = "aaaaaaaaaaaa"  # the serial of another GX
-
-
-def mode(state: int) -> str:
-    return "on" if 1 <= state <= 8 else "off" if 10 <= state <= 12 else f"State {state}"
-
-
-def payloads(*values: tuple[str, int | None]) -> list[tuple[str, str]]:
-    """The W/ messages for these paths and values, but for None."""
-    return [(path, f'{{"value":{value}}}') for path, value in values if value is not None]
+OTHER = "aaaaaaaaaaaa"  # the serial of another GX
 
 
 @pytest.fixture
@@ -33,28 +25,15 @@ def red_eve(house: House) -> House:
     return house
 
 
-@pytest.fixture
-def device(house: House) -> GxSimulator:
-    """The house's GX."""
-    return house.gx
-
-
 @pytest.mark.parametrize("evening", EVENINGS, ids=lambda one: one.name)
-def test_every_transition_leaves_the_gx_as_the_table_says(
-    house: House, device: GxSimulator, evening: Evening
-) -> None:
-    wanted = evening.battery_life
-    device.values |= {gx.SOC: 55, gx.MIN_SOC: 40.0, gx.STATE: 11 if wanted == "on" else 4}
-    before = device.profile()
+def test_every_transition_leaves_the_gx_as_the_table_says(house: House, evening: Evening) -> None:
+    state = 11 if evening.battery_life == "on" else 4
+    house.gx.values |= {gx.SOC: 55, gx.MIN_SOC: 40.0, gx.STATE: state}
     house.meter(evening.today, evening.tomorrow, evening.period)
     assert house.run().code == 0
-    soc, min_soc, state = device.profile()
-    assert soc == (before[0] if evening.soc is None else evening.soc)
-    assert min_soc == (before[1] if evening.min_soc is None else evening.min_soc)
-    assert mode(state) == (wanted or mode(before[2]))
-    written = payloads(
-        (gx.SOC, evening.soc), (gx.MIN_SOC, evening.min_soc), (gx.STATE, STATES.get(wanted or ""))
-    )
+    wanted = {gx.SOC: evening.soc, gx.MIN_SOC: evening.min_soc}
+    wanted[gx.STATE] = STATES[evening.battery_life]
+    written = [(path, f'{{"value":{one}}}') for path, one in wanted.items() if one is not None]
     assert house.writes() == written
     again = house.run()
     assert again.code == 0
@@ -62,13 +41,11 @@ def test_every_transition_leaves_the_gx_as_the_table_says(
     assert "déjà en place" in again.out
 
 
-def test_the_gx_is_told_from_its_neighbour_by_its_serial_in_lower_case(
-    red_eve: House, device: GxSimulator
-) -> None:
-    neighbour = GxSimulator(red_eve.broker.port, sn=NEIGHBOUR)
+def test_the_gx_is_told_from_its_neighbour_by_its_serial_in_lower_case(red_eve: House) -> None:
+    neighbour = GxSimulator(red_eve.broker.port, sn=OTHER)
     red_eve.secret(gxsn=gx.SN.upper())
     assert red_eve.run().code == 0
-    assert device.profile() == (100, 25.0, 11)
+    assert red_eve.gx.profile() == (100, 25.0, 11)
     assert neighbour.values == gx.BLUE_EVENING
     neighbour.close()
 
@@ -78,31 +55,22 @@ def test_the_gx_is_told_from_its_neighbour_by_its_serial_in_lower_case(
     [("HC", [gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE, gx.DAY]), ("HP", [gx.SOC, gx.DAY])],
 )
 def test_only_the_needed_settings_are_asked_for_and_none_twice(
-    house: House, device: GxSimulator, period: str, needed: list[str]
+    house: House, period: str, needed: list[str]
 ) -> None:
     house.meter("BLEU", "BLEU", period)
     assert house.run().code == 0
-    assert sorted(device.questions) == sorted(needed)
+    assert sorted(house.gx.questions) == sorted(needed)
 
 
-@pytest.mark.parametrize(
-    ("evening", "values"),
-    [
-        (("BLEU", "ROUGE", "HP"), payloads((gx.SOC, 100))),
-        (("BLEU", "ROUGE", "HC"), payloads((gx.SOC, 100), (gx.MIN_SOC, 25), (gx.STATE, 10))),
-        (("BLANC", None, "HC"), payloads((gx.MIN_SOC, 30), (gx.STATE, 1))),
-    ],
-)
 @pytest.mark.parametrize("arguments", [(), ("--no-confirm",)], ids=["as it is", "--no-confirm"])
-def test_a_test_mosquitto_shows_the_values(
-    test_broker: House, evening: Any, values: Any, arguments: tuple[str, ...]
-) -> None:
-    test_broker.meter(*evening)
+def test_a_test_mosquitto_shows_the_values(test_broker: House, arguments: tuple[str, ...]) -> None:
+    test_broker.meter("BLEU", "ROUGE", "HC")
     result = test_broker.run(*arguments, scale=0.2)
-    assert test_broker.writes() == values
+    shown = [(gx.SOC, '{"value":100}'), (gx.MIN_SOC, '{"value":25}'), (gx.STATE, '{"value":10}')]
+    assert test_broker.writes() == shown
     assert result.code == (0 if arguments else 5)
     assert "publié, non confirmé" in result.out
-    for words in ("broker de test", "gxsn n'est pas c0619ab12345"):
+    for words in ("broker de test", f"gxsn n'est pas {gx.SN}"):
         assert (words in result.err) == (not arguments)
     questions = [one for one in test_broker.watch().seen() if one.topic.startswith("R/")]
     assert bool(questions) == (not arguments)
@@ -113,65 +81,67 @@ def test_a_test_mosquitto_shows_the_values(
 
 @pytest.mark.parametrize(
     ("path", "value", "said"),
-    [(gx.HUB4_MODE, 3, "Hub4Mode 3"), (gx.STATE, 9, "Keep batteries charged")],
+    [
+        (gx.HUB4_MODE, 3, "contrôle externe (Hub4Mode 3)"),
+        (gx.STATE, 9, "Keep batteries charged (State 9)"),
+    ],
 )
 def test_the_owners_choice_leaves_battery_life_alone_and_the_rest_is_set(
-    red_eve: House, device: GxSimulator, path: str, value: int, said: str
+    red_eve: House, path: str, value: int, said: str
 ) -> None:
-    device.values[path] = value
-    state = device.values[gx.STATE]
+    red_eve.gx.values[path] = value
     result = red_eve.run()
     assert result.code == 0
-    assert device.profile() == (100, 25.0, state)
-    assert [path for path, _ in device.writes] == [gx.SOC, gx.MIN_SOC]
+    assert red_eve.gx.writes == [(gx.SOC, 100), (gx.MIN_SOC, 25)]
     assert said in result.err
     [push] = red_eve.internet.pushes
-    assert push["description"] == (
-        "Demain ROUGE, prêt : charge 100 %, MinSoc 25 % (confirmés) ; BatteryLife laissé tel quel"
-    )
+    told = "Demain ROUGE, prêt : charge 100 %, MinSoc 25 % (confirmés) ; "
+    assert push["description"] == f"{told}{said} : BatteryLife est laissé tel quel"
 
 
-ON_BLEU = ("BLEU", "ROUGE", "HC")
-# What the GX holds, the evening, arguments, what is said.
-SOMEBODY: dict[str, tuple[dict[str, Any], tuple[str, str, str], tuple[str, ...], str | None]] = {
-    "MinSoc": ({gx.MIN_SOC: 20.0}, ON_BLEU, (), "MinSoc était à 20 % au lieu de 30 %"),
-    "SoC": ({gx.SOC: 55}, ("BLEU", "BLANC", "HP"), (), "SoC était à 55 % au lieu de 80 %"),
-    "State": ({gx.STATE: 11}, ("BLEU", "BLANC", "HC"), (), "BatteryLife était à off au lieu de on"),
-    "under --quiet": ({gx.MIN_SOC: 20.0}, ON_BLEU, ("--quiet",), "MinSoc était à 20 %"),
-    "today imposed": ({gx.MIN_SOC: 20.0}, ON_BLEU, ("--today", "bleu"), None),
-    "not written in HP": ({gx.MIN_SOC: 20.0}, ("BLEU", "ROUGE", "HP"), (), None),
-    "a change of colour, 20:05 missed": ({}, ON_BLEU, (), None),
-    "done already": ({gx.SOC: 100, gx.MIN_SOC: 25.0, gx.STATE: 12}, ON_BLEU, (), None),
+# What the GX holds, tomorrow's colour, the period, what is said.
+SOMEBODY: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "MinSoc": ({gx.MIN_SOC: 20.0}, "ROUGE", "HC", "MinSoc était à 20 % au lieu de 30 %"),
+    "SoC": ({gx.SOC: 55}, "BLANC", "HP", "SoC était à 55 % au lieu de 80 %"),
+    "State": ({gx.STATE: 11}, "BLANC", "HC", "BatteryLife était à off au lieu de on"),
+    "done already": ({gx.SOC: 100, gx.MIN_SOC: 25.0, gx.STATE: 12}, "ROUGE", "HC", ""),
+    "a change of colour, 20:05 missed": ({}, "ROUGE", "HC", ""),
 }
 
 
-@pytest.mark.parametrize(("held", "evening", "arguments", "said"), SOMEBODY.values(), ids=SOMEBODY)
+@pytest.mark.parametrize(("held", "tomorrow", "period", "said"), SOMEBODY.values(), ids=SOMEBODY)
 def test_a_value_that_somebody_else_set_is_named_and_written_over(
-    house: House, device: GxSimulator, held: Any, evening: Any, arguments: Any, said: str | None
+    house: House, held: dict[str, Any], tomorrow: str, period: str, said: str
 ) -> None:
-    device.values |= held
-    house.meter(*evening)
-    result = house.run(*arguments)
+    house.gx.values |= held
+    house.meter("BLEU", tomorrow, period)
+    result = house.run("--quiet")
     assert result.code == 0
-    assert device.values[gx.SOC] == PROFILES[evening[1]][0]
-    if evening[2] == "HC":
-        assert device.values[gx.MIN_SOC] == PROFILES[evening[1]][1]
     assert result.err.count("était à") == bool(said)
-    assert (said or "") in result.err
+    assert said in result.err
     assert bool(result.err) == bool(said)
+    if said:
+        assert held.keys() <= dict(house.gx.writes).keys()
+
+
+def test_nobody_is_suspected_while_todays_colour_is_imposed(red_eve: House) -> None:
+    red_eve.gx.values[gx.MIN_SOC] = 20.0
+    result = red_eve.run("--today", "bleu")
+    assert (result.code, result.err) == (0, "")
 
 
 # ---- Confirm -------------------------------------------------------------------------------------
 
 
-def test_a_refused_value_is_named_with_what_it_stayed_at(
-    red_eve: House, device: GxSimulator
+def test_a_write_is_tried_twice_and_a_refused_value_is_named_with_what_it_stayed_at(
+    red_eve: House,
 ) -> None:
-    device.refused[gx.MIN_SOC] = 99
+    red_eve.gx.refused.update({gx.MIN_SOC: 99, gx.STATE: 1})
     result = red_eve.run(scale=0.2)
     assert result.code == 5
-    assert device.profile() == (100, 30.0, 11)
-    assert [value for path, value in device.writes if path == gx.MIN_SOC] == [25, 25]
+    assert red_eve.gx.profile() == (100, 30.0, 11)
+    tries = Counter(path for path, _ in red_eve.gx.writes)
+    assert tries == {gx.SOC: 1, gx.MIN_SOC: 2, gx.STATE: 2}
     [push] = red_eve.internet.pushes
     assert push["priority"] == "1"
     assert "demain ROUGE" in push["description"]
@@ -181,32 +151,23 @@ def test_a_refused_value_is_named_with_what_it_stayed_at(
         assert words in push["description"]
 
 
-def test_a_value_refused_once_and_taken_the_second_time_is_right(
-    red_eve: House, device: GxSimulator
+def test_an_old_venus_whose_answers_to_the_first_read_come_after_the_write_works(
+    red_eve: House,
 ) -> None:
-    device.refused[gx.STATE] = 1
-    result = red_eve.run(scale=0.2)
+    """Asked a second time before it answers, it shows the old value once more."""
+    scale = 0.5
+    red_eve.gx.delay = 1.3 * scale
+    result = red_eve.run(scale=scale)
     assert result.code == 0
-    assert [value for path, value in device.writes if path == gx.STATE] == [10, 10]
-    assert "BatteryLife : on -> off, confirmé" in result.out
-
-
-@pytest.mark.parametrize("seconds", [0.4, 0.97])
-def test_an_old_venus_that_is_slow_to_answer_works(
-    red_eve: House, device: GxSimulator, seconds: float
-) -> None:
-    device.delay, device.spaced = seconds, True
-    result = red_eve.run()
-    assert result.code == 0
-    assert device.profile()[:2] == (100, 25.0)
-    assert {path for path, _ in device.writes} == {gx.SOC, gx.MIN_SOC, gx.STATE}
+    assert red_eve.gx.profile()[:2] == (100, 25.0)
+    assert [path for path, _ in red_eve.gx.writes] == [gx.SOC, gx.MIN_SOC, gx.STATE]
     assert result.out.count("confirmé") >= 3
 
 
 def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(
-    red_eve: House, device: GxSimulator
+    red_eve: House,
 ) -> None:
-    device.on_write = device.mute.add
+    red_eve.gx.on_write = red_eve.gx.mute.add
     result = red_eve.run(scale=0.1)
     assert result.code == 5
     assert sum(line.endswith("publié, non confirmé") for line in result.out.splitlines()[:4]) == 3
@@ -215,73 +176,57 @@ def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(
 
 # ---- Silence -------------------------------------------------------------------------------------
 
-
 # The only message that ever comes, and what is said of it.
 SILENT: dict[str, tuple[str, str | bytes, str]] = {
-    "a serial": (f"N/{gx.SN}/system/0/Serial", f'{{"value": "{gx.SN}"}}', ALIVE),
-    "null": (f"N/{gx.SN}/{gx.SOC}", '{"value": null}', ALIVE),
+    "its serial": (f"N/{gx.SN}/system/0/Serial", f'{{"value": "{gx.SN}"}}', ALIVE),
+    "a text": (f"N/{gx.SN}/{gx.SOC}", '{"value": "80"}', ALIVE),
     "bytes": (f"N/{gx.SN}/{gx.SOC}", b"\xff\x1b[31m", ALIVE),
-    "another serial": (f"N/{NEIGHBOUR}/system/0/Serial", f'{{"value": "{NEIGHBOUR}"}}', NEIGHBOUR),
-    "another serial that leaves": (f"N/{NEIGHBOUR}/system/0/Serial", "", NEIGHBOUR),
+    "another serial": (f"N/{OTHER}/system/0/Serial", f'{{"value": "{OTHER}"}}', OTHER),
 }
 
 
 @pytest.mark.parametrize(("topic", "payload", "said"), SILENT.values(), ids=SILENT)
 def test_a_gx_without_live_numbers_is_no_test_broker_and_gets_nothing_written(
-    red_eve: House, device: GxSimulator, topic: str, payload: str | bytes, said: str
+    red_eve: House, topic: str, payload: str | bytes, said: str
 ) -> None:
-    device.client.publish(f"N/{gx.SN}/system/0/Serial", "", retain=True).wait_for_publish(5)
-    device.mute = set(device.values)
-
-    def answer(_path: str) -> None:
-        device.client.publish(topic, payload)
-
-    device.on_question = answer
+    red_eve.gx.leave_no_serial()
+    red_eve.gx.mute = set(red_eve.gx.values)
+    red_eve.gx.on_question = lambda _: red_eve.gx.client.publish(topic, payload)
     result = red_eve.run("--verbose", scale=0.07)
     assert result.code == 5
     assert red_eve.writes() == []
     [push] = red_eve.internet.pushes
-    assert NOTHING in push["description"]
-    assert said in push["description"]
-    assert said in result.err
+    for words in (NOTHING, said):
+        assert words in push["description"]
+        assert words in result.err
     assert "\x1b" not in result.text
 
 
-def test_a_retained_value_is_no_answer(red_eve: House, device: GxSimulator) -> None:
-    device.client.publish(f"N/{gx.SN}/{gx.SOC}", '{"value": 100}', retain=True).wait_for_publish(5)
-    device.mute = {gx.SOC}
-    result = red_eve.run(scale=0.05)
-    assert result.code == 5
-    assert "Schedule 1 SoC : ? -> 100 %, réglage sans réponse" in result.out
-
-
-@pytest.mark.parametrize(("hub4_mode", "state"), [(1, 11), (3, 2)], ids=["ESS", "external"])
-def test_a_setting_that_does_not_answer_is_named_and_the_others_are_set(
-    red_eve: House, device: GxSimulator, hub4_mode: int, state: int
+def test_a_setting_that_only_a_retained_value_shows_is_named_and_the_others_are_set(
+    red_eve: House,
 ) -> None:
-    """It uses up Read's whole time: Hub4Mode must have been asked for meanwhile."""
-    device.values[gx.HUB4_MODE] = hub4_mode
-    device.mute = {gx.MIN_SOC}
+    old = red_eve.gx.client.publish(f"N/{gx.SN}/{gx.MIN_SOC}", '{"value": 25}', retain=True)
+    old.wait_for_publish(5)
+    red_eve.gx.mute = {gx.MIN_SOC}
     result = red_eve.run(scale=0.05)
     assert result.code == 5
-    assert device.profile() == (100, 30.0, state)
-    assert ("Hub4Mode 3" in result.err) == (hub4_mode == 3)
+    assert red_eve.gx.profile() == (100, 30.0, 11)
     assert "MinSoc" in result.err
-    assert "MinSoc : ? -> 25 %, réglage sans réponse" in red_eve.internet.pushes[0]["description"]
+    assert "MinSoc : ? -> 25 %, ne répond pas" in red_eve.internet.pushes[0]["description"]
 
 
-def test_silent_read_only_settings_mean_nothing(red_eve: House, device: GxSimulator) -> None:
-    device.mute = {gx.DAY, gx.HUB4_MODE}
+def test_silent_read_only_settings_mean_nothing(red_eve: House) -> None:
+    red_eve.gx.mute = {gx.DAY, gx.HUB4_MODE}
     result = red_eve.run()
-    assert result.code == 0
-    assert device.profile() == (100, 25.0, 11)
-    assert result.err == ""
+    assert (result.code, result.err) == (0, "")
+    assert red_eve.gx.profile() == (100, 25.0, 11)
 
 
 def test_external_control_and_an_inactive_schedule_are_seen_on_a_gx_whose_settings_come_late(
-    red_eve: House, device: GxSimulator
+    red_eve: House,
 ) -> None:
     """The first questions, Hub4Mode's and Day's among them, are lost on a GX that starts."""
+    device = red_eve.gx
     device.values |= {gx.HUB4_MODE: 3, gx.DAY: -7}
     device.up = False
     device.on_question = lambda _: setattr(device, "up", len(device.questions) > 12)
@@ -300,51 +245,37 @@ def test_external_control_and_an_inactive_schedule_are_seen_on_a_gx_whose_settin
     ("at", "today", "relay", "closed"),
     [
         ("2026-11-23T06:05", "ROUGE", 1, 1),
-        ("2026-11-23T20:05", "BLANC", 2, 1),
         ("2026-11-23T22:02", "ROUGE", 1, 0),
+        ("2026-11-23T20:05", "BLANC", 2, 1),
         ("2026-11-23T20:05", "BLEU", 2, 0),
     ],
 )
-def test_the_relay_is_set_and_confirmed(
-    house: House, device: GxSimulator, at: str, today: str, relay: int, closed: int
+def test_the_relay_is_set_and_confirmed_and_the_other_left_alone(
+    house: House, at: str, today: str, relay: int, closed: int
 ) -> None:
-    path, other = (gx.RELAY_1, gx.RELAY_2) if relay == 1 else (gx.RELAY_2, gx.RELAY_1)
-    device.values |= {path: 1 - closed, other: 1 - closed}
+    relays = [gx.RELAY_1, gx.RELAY_2]
+    house.gx.values |= dict.fromkeys(relays, 1 - closed)
     house.meter(today, None, "HC" if at.endswith("22:02") else "HP")
     house.secret(relais=relay)
-    shown = house.run("--dry-run", at=at)
-    assert f"Relais {relay}" in shown.out
-    assert device.writes == []
     assert house.run(at=at).code == 0
-    assert (device.values[path], device.values[other]) == (closed, 1 - closed)
-    assert (path, closed) in device.writes
+    written = [one for one in house.gx.writes if one[0] in relays]
+    assert written == [(relays[relay - 1], closed)]
 
 
-# Its function, how many writes are refused, exit code, what is said.
-TROUBLES: dict[str, tuple[int, int, int, list[str]]] = {
-    "alarm": (0, 0, 0, ["fonction relais 2 : alarme", "Settings > Integrations > Relays"]),
-    "disabled": (-1, 0, 5, ["ne répond pas pour Relais 2", "fonction relais 2 : désactivée"]),
-    "refused": (2, 99, 5, ["Relais 2 : ouvert -> fermé, refusé par le GX, reste à ouvert"]),
-}
-
-
-@pytest.mark.parametrize(("function", "refused", "code", "said"), TROUBLES.values(), ids=TROUBLES)
-def test_a_relay_at_fault_is_named_and_the_others_are_set(
-    house: House, device: GxSimulator, function: int, refused: int, code: int, said: list[str]
+@pytest.mark.parametrize(
+    ("function", "code", "said"),
+    [(0, 0, "fonction relais 2 : alarme"), (-1, 5, "Relais 2 : ? -> fermé, ne répond pas")],
+    ids=["alarm", "disabled"],
+)
+def test_a_relay_that_is_not_manual_is_named_and_the_rest_is_set(
+    house: House, function: int, code: int, said: str
 ) -> None:
-    device.values[gx.RELAY_2_FUNCTION] = function
-    device.refused[gx.RELAY_2] = refused
+    house.gx.values[gx.RELAY_2_FUNCTION] = function
     house.meter("BLANC", "ROUGE", "HP")
     house.secret(relais=2)
     result = house.run(at="2026-11-23T20:05", scale=0.1)
     assert result.code == code
-    assert device.values[gx.RELAY_2] == (code == 0)
-    assert device.values[gx.SOC] == 100
-    for words in said:
+    assert house.gx.values[gx.SOC] == 100
+    for words in (said, "Settings > Integrations > Relays"):
         assert words in result.text
         assert words in house.internet.pushes[0]["description"]
-
-
-def test_the_relay_is_never_touched_unless_asked(red_eve: House) -> None:
-    assert red_eve.run(at="2026-11-23T12:00").code == 0
-    assert not [one for one in red_eve.watch().seen() if "Relay" in one.topic]
