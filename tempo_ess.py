@@ -85,7 +85,7 @@ class Exit(IntEnum):
 class Failure(Exception):
     """An expected failure, as opposed to a bug in this script; its text is a French sentence."""
 
-    code = Exit.BUG
+    code: Exit  # each subclass has its own
 
 
 class WrongUsage(Failure):
@@ -206,7 +206,7 @@ STATES_ON = range(1, 9)
 KEEP_CHARGED = 9
 STATE_OFF = 10
 STATES_OFF = range(10, 13)
-INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: the day is kept, negated
+INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day, of which the highest is 11, negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
 EVERY_DAY = 7  # of a schedule's Day
@@ -382,8 +382,8 @@ def fetch_certificate(where: str) -> str:
     return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
 
 
-def compare(config: Config, problems: dict[str, str]) -> None:
-    """Add what is missing, and what is right alone but not with another value."""
+def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
+    """Add to the problems what is missing, and values that do not go together."""
     for name in ("ecodevice", "gx", "gxsn") if config.use_eco else ("gx", "gxsn"):
         if not getattr(config, name):
             problems.setdefault(name, f"{name} manque : il faut {RULES[name].wanted}")
@@ -426,7 +426,7 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
     config = Config(**values)
     if config.gxcert:
         config = config._replace(gxcert=str(folder / config.gxcert))
-    compare(config, problems)
+    add_joint_problems(config, problems)
     return config, problems
 
 
@@ -525,7 +525,8 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
     (many meters never announce a blue day); but in HC the charge stays as it is, since the 20:05
-    run knew as much or more. Every run sets the relay (crontab.example: at its two times, too).
+    run knew as much or more. Every run sets the relay; with one, cron also runs at its two times
+    (crontab.example).
     """
     target = profile_settings(config.profile(tempo.demain or tempo.aujourdhui))
     if tempo.periode is Periode.HP:
@@ -540,7 +541,10 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
 
 def somebody_else(written: Collection[Setting], today: Profile, before: Values) -> list[str]:
-    """Settings that this run had to write though they did not hold today's value either."""
+    """A sentence for each setting that this run changed though not the last evening had set it.
+
+    That evening left the values of today's colour; anything else came from elsewhere.
+    """
     told = []
     for setting, expected in profile_settings(today).items():
         held = before.get(setting)
@@ -654,7 +658,7 @@ def why(error: BaseException) -> str:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in body, else ValueError; a DEMAIN may hold a raw newline."""
+    """The JSON object in body, else ValueError; an EcoDevice's text may hold a raw newline."""
     value = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
@@ -921,7 +925,7 @@ def tell_evening(evening: Evening, now: datetime) -> None:
         told += f", demain {tempo.demain} ({sources['demain']})"
     log.info(f"TEMPO : {told}, période {tempo.periode} ({sources['periode']})")
     if tempo.demain is None:
-        # Usual after a blue day; after another one the night may cost more than it need.
+        # Usual after a blue day; after another one the battery may charge higher than it need.
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
         level = logging.WARNING if costly else logging.INFO
         log.log(level, "couleur de demain non annoncée, on garde celle du jour")
@@ -951,7 +955,7 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         return None
     if is_text:
         return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
+    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # nor is NaN
 
 
 class Ledger:
@@ -987,15 +991,16 @@ class Ledger:
         """Take an answer in, or, when it is empty, what was known of this setting back."""
         if not payload:
             self.values.pop(setting, None)
-            self.taken_back = True
+            if setting in self.target:
+                self.taken_back = True
             return
         value = value_in(payload, setting.is_text)
         if value is not None:
             self.values[setting] = value
             self.before.setdefault(setting, value)
 
-    def write(self, setting: Setting) -> None:
-        """Note that it is being written: what it showed counts no more."""
+    def note_write(self, setting: Setting) -> None:
+        """It was written: what it showed counts no more."""
         self.written.add(setting)
         self.values.pop(setting, None)
 
@@ -1027,7 +1032,11 @@ class Ledger:
         return changes
 
     def may_still_answer(self) -> bool:
-        """Whether settings that are silent may yet come up."""
+        """Whether settings that are silent may yet come up.
+
+        This GX spoke; or it could not be reached before, so that it may be starting, and no other
+        one is announced.
+        """
         return self.alive or (self.maybe_starting and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
@@ -1166,7 +1175,7 @@ class Link:
                     "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                     " « MQTT access : On » (pas « Paired devices only »)"
                 )
-            if error and not done():
+            if error and not done():  # a close that was waited for is no loss
                 raise self.lost("connexion coupée")
         return True
 
@@ -1206,15 +1215,15 @@ class Link:
         self.ask(ledger.target, ledger.is_known, ANSWER)
         if ledger.may_still_answer():
             self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
+        ledger.taken_back = False  # until here it was asked again
         if ledger.values:
             self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
-        ledger.taken_back = False  # so far it was asked again
 
     def write(self, settings: Collection[Setting]) -> None:
         """W/ for these settings of the target."""
         for setting in settings:
             self.publish("W", setting, f'{{"value":{self.ledger.target[setting]}}}')
-            self.ledger.write(setting)
+            self.ledger.note_write(setting)
 
     def apply(self) -> None:
         """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
@@ -1227,7 +1236,7 @@ class Link:
     def work(self, dry_run: bool) -> None:
         """Read, compare, write, confirm; from Read again when the settings service went away.
 
-        Unconfirmed when nobody answers, or somebody else, or not to everything.
+        Unconfirmed when nobody answers, another GX does, or a setting is not proven.
         """
         ledger = self.ledger
         while True:
@@ -1260,7 +1269,7 @@ class Link:
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
             return
-        self.write(ledger.target)  # so that the README's test shows the values
+        self.write(ledger.target)  # the README's test shows it; a GX of another serial ignores it
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
             f" ou un GX dont gxsn n'est pas {ledger.serial} (--check nomme le bon)"
@@ -1348,7 +1357,7 @@ class Line(NamedTuple):
 
 
 ESS_MENU = "Settings > System setup > ESS"
-MENU = f"{ESS_MENU} > Scheduled charge levels > Schedule"
+MENU = f"{ESS_MENU} > Scheduled charge levels"
 CLOCK_MENU = "Settings > General > Date & Time > Time zone"
 START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((79200, "22:00"),))
 DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
@@ -1394,11 +1403,11 @@ CHECKS: dict[Setting, tuple[Callable[[Any], bool], str]] = {
     SOC: (any_value, ""),
     DAY: (
         one_of(EVERY_DAY),
-        f"la recharge n'a pas lieu tous les soirs : {MENU} 1 > Day, Every day",
+        f"la recharge n'a pas lieu tous les soirs : {MENU} > Schedule 1 > Day, Every day",
     ),
-    START: (one_of(79200), f"il faut 22:00 : {MENU} 1 > Start time"),
-    DURATION: (one_of(28800), f"il faut 8 h : {MENU} 1 > Duration"),
-    DISCHARGE: (one_of(0), f"il faut PV : {MENU} 1 > Self-consumption above limit"),
+    START: (one_of(79200), f"il faut 22:00 : {MENU} > Schedule 1 > Start time"),
+    DURATION: (one_of(28800), f"il faut 8 h : {MENU} > Schedule 1 > Duration"),
+    DISCHARGE: (one_of(0), f"il faut PV : {MENU} > Schedule 1 > Self-consumption above limit"),
     DYNAMIC_ESS: (one_of(0), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
     TIME_ZONE: (same_clock, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
 }
@@ -1406,7 +1415,7 @@ for n in range(1, 5):
     other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
     CHECKS[other_day] = (
         one_of(*INACTIVE_DAYS),
-        f"actif, il peut charger en heures pleines : {MENU}s",
+        f"actif, il peut charger en heures pleines : {MENU}",
     )
 RELAY_CHECKS = {
     **dict.fromkeys(RELAYS.values(), (any_value, "")),
@@ -1501,10 +1510,10 @@ def check_gx(config: Config) -> Iterator[Line]:
         with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
             link.connect()
             yield Line(OK, "GX", f"joint à {config.where()}")
-            link.subscribe()  # to the serials; below, to the settings of the right one
+            link.subscribe()
             link.serve(lambda: bool(ledger.serials), ANSWER)
             yield check_serial(ledger.serial, ledger.serials)
-            if ledger.serials and ledger.serial not in ledger.serials:
+            if ledger.serials and ledger.serial not in ledger.serials:  # go on with the right one
                 ledger = link.ledger = Ledger(shown(min(ledger.serials)), {}, settings)
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
@@ -1532,7 +1541,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
     if config.gx and not problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:
         yield from check_gx(config)
     if config.prowlkey:
-        trouble = prowl(config.prowlkey, lambda it: it.verify_key())
+        trouble = prowl(config.prowlkey, pyprowl.Prowl.verify_key)
         yield Line(ATTENTION if trouble else OK, "Prowl", trouble or "clé acceptée")
 
 
@@ -1623,7 +1632,8 @@ INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     """What the owner should know beside the settings, for stderr and for the push.
 
-    today: the profile of today's colour, unless it was imposed.
+    What is looked at here is among the run's read_only settings. today: the profile of today's
+    colour, unless it was imposed.
     """
     told = []
     if Fate.OWNERS_CHOICE in ledger.fates().values():
@@ -1646,7 +1656,9 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     tell_evening(evening, now)
     tempo = evening.tempo()
     target = target_settings(tempo, config, now)
-    read_only = [DAY, HUB4_MODE] if tempo.periode is Periode.HC else [DAY]
+    read_only = [DAY]
+    if tempo.periode is Periode.HC:
+        read_only.append(HUB4_MODE)  # it matters to BatteryLife alone
     if config.relais:
         read_only.append(RELAY_FUNCTIONS[config.relais])
     ledger = Ledger(config.gxsn.lower(), target, read_only)

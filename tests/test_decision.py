@@ -49,7 +49,7 @@ def written(before: Values) -> Ledger:
     """A run for a red day that heard these values, wrote its changes, and heard no more yet."""
     ledger = ledger_of(RED, before)
     for setting in ledger.changes():
-        ledger.write(setting)
+        ledger.note_write(setting)
     return ledger
 
 
