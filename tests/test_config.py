@@ -176,6 +176,14 @@ def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: ob
     assert ("avec des points" in found) == (name in ("ecodevice", "gx"))
 
 
+@pytest.mark.parametrize(
+    "names", [{"minbleu": "x", "chgbleu": 20}, {"relais_debut": "6 h", "relais_fin": "05:00"}]
+)
+def test_a_default_is_not_held_against_a_wrong_value(tmp_path: Path, names: dict[str, Any]) -> None:
+    (found,) = problems(tmp_path, **names)
+    assert found.startswith(f"{next(iter(names))} = ")
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 @pytest.mark.parametrize("value", [..., "", " "], ids=["absent", "empty", "blank"])
 def test_what_must_be_there(tmp_path: Path, name: str, value: object) -> None:
