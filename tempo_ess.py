@@ -541,9 +541,9 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
 
 def somebody_else(written: Collection[Setting], today: Profile, before: Values) -> list[str]:
-    """A sentence for each setting that this run changed though not the last evening had set it.
+    """A sentence for each setting that this run changed and that held a stranger's value.
 
-    That evening left the values of today's colour; anything else came from elsewhere.
+    The last evening left the values of today's colour; anything else came from elsewhere.
     """
     told = []
     for setting, expected in profile_settings(today).items():
