@@ -36,6 +36,7 @@ from subprocess import PIPE, Popen
 from typing import IO, Any, NamedTuple
 from unittest import mock
 from urllib.parse import parse_qsl, urlsplit
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import paho.mqtt.client as mqtt
@@ -407,12 +408,19 @@ class Monitor:
 
     def seen(self) -> list[Message]:
         """Every message so far, including what the script published just before it ended."""
+        self._catch_up()  # the log, which may be read late, names every run that connected
         self.broker.settled()
-        self.client.publish("mark")
-        while (new := self._arrived.get(timeout=10)).topic != "mark":
+        self._catch_up()
+        return list(self.messages)
+
+    def _catch_up(self) -> None:
+        """Wait until all that the broker did so far has arrived here, and in its log."""
+        mark = f"mark-{uuid4().hex}"
+        self.client.publish(mark)
+        while (new := self._arrived.get(timeout=20)).topic != mark:
             payload = new.payload.decode(errors="replace")
             self.messages.append(Message(new.topic, payload, new.retain))
-        return list(self.messages)
+        self.broker.wait_log(mark)
 
     def close(self) -> None:
         self.client.disconnect()
