@@ -206,7 +206,7 @@ STATES_ON = range(1, 9)
 KEEP_CHARGED = 9
 STATE_OFF = 10
 STATES_OFF = range(10, 13)
-INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day, of which the highest is 11, negated
+INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: switched off, 1..11 is kept negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
 EVERY_DAY = 7  # of a schedule's Day
@@ -336,7 +336,7 @@ def text_like(pattern: str, wanted: str) -> Rule:
 
 def are_couleurs(value: Any) -> bool:
     """A list of TEMPO colours."""
-    couleurs = list(Couleur)  # before Python 3.12 the enum itself refuses to look for a text
+    couleurs = list(Couleur)  # `"BLEU" in Couleur` is a TypeError before Python 3.12
     return isinstance(value, list | tuple) and all(one in couleurs for one in value)
 
 
@@ -391,13 +391,12 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
         problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
     for couleur in Couleur:
         charge, min_soc, _ = config.profile(couleur)
-        chg = f"chg{couleur.lower()}"
-        low = f"min{couleur.lower()}"
-        if min_soc > charge and not problems.keys() & {chg, low}:
-            told = f"{low} = {min_soc}, {chg} = {charge}"
-            problems[chg] = f"{told} : {low} ne doit pas dépasser {chg}"
-    debut = config.relais_debut
-    fin = config.relais_fin
+        chg = f"chg{couleur.lower()}"  # the names in secret.py
+        min_ = f"min{couleur.lower()}"
+        if min_soc > charge and not problems.keys() & {chg, min_}:
+            told = f"{min_} = {min_soc}, {chg} = {charge}"
+            problems[chg] = f"{told} : {min_} ne doit pas dépasser {chg}"
+    debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
         told = f"relais_debut = {debut}, relais_fin = {fin}"
         problems["relais_fin"] = f"{told} : il faut le début avant la fin"
@@ -473,7 +472,8 @@ def read_source(path: Path) -> bytes:
 
 def mistake_in(path: Path, error: BaseException) -> str:
     """What is wrong in secret.py, by its place alone: its text can show a key."""
-    frame = error.__traceback__ and error.__traceback__.tb_next  # the first one is ours
+    # The traceback starts here in examine(); its next entry, if any, is a line of secret.py.
+    frame = error.__traceback__ and error.__traceback__.tb_next
     line = frame.tb_lineno if frame else None
     trouble = f"erreur Python {type(error).__name__}"
     if isinstance(error, NameError):
@@ -489,7 +489,7 @@ def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
     source = read_source(path)
     names: dict[str, Any] = {}
     try:
-        with warnings.catch_warnings(action="ignore"):  # they quote the line
+        with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
             exec(compile(source, str(path), "exec"), names)
     except (Exception, SystemExit) as error:
         raise WrongUsage(mistake_in(path, error)) from None
@@ -586,8 +586,8 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     }
     unsure = Fate.PUBLISHED in fates.values()
     if tempo.periode is Periode.HP:
-        sure = Fate.PUBLISHED if unsure else "confirmée"
-        charge = f"{told[SOC]} ({sure})"
+        proof = Fate.PUBLISHED if unsure else "confirmée"
+        charge = f"{told[SOC]} ({proof})"
         return f"Demain {tempo.demain} : {charge} ; à 22 h {told[MIN_SOC]}, {told[BATTERY_LIFE]}"
     changed = [one for one in told if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
     if not changed:
@@ -631,7 +631,7 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     return outcome.result(max(0.0, seconds))
 
 
-WORDS = (  # the first that fits
+WORDS = (  # the first that fits; nearly all are kinds of OSError
     (requests.RequestException, "requête impossible"),
     (socket.gaierror, "nom inconnu du réseau"),
     (TimeoutError, "pas de réponse à temps"),
@@ -833,9 +833,8 @@ def ask_api(days: Sequence[date]) -> Calendar:
         try:
             calendar |= parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
         except (NoAnswer, *OTHER_SHAPE):
-            if not calendar:
+            if not calendar:  # else what is known of the first day is not lost with the second
                 raise
-            # What is known of the first day is not lost with the second.
     return calendar
 
 
@@ -955,14 +954,15 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         return None
     if is_text:
         return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # nor is NaN
+    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
 
 
 class Ledger:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Link.read empties `values` and fills it; a write or an empty N/ removes a value, and the next
-    answer brings it back.
+    Link.read empties `values` and fills it. A write removes a value, and the next answer brings it
+    back. So does an empty N/: the GX's settings service went away, and once it is back it may have
+    lost what was written. The rest is kept for the whole run, over lost connections.
     """
 
     def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
@@ -973,10 +973,10 @@ class Ledger:
         self.before: Values = {}  # the first answers of the run
         self.values: Values = {}  # what the GX holds, as far as is known now
         self.written: set[Setting] = set()  # in this run
-        self.taken_back = False  # the settings service went away after Link.read
+        self.taken_back = False  # by an empty N/, since Link.read began
         self.serials: set[str] = set()  # announced on this broker
         self.alive = False  # this GX sent a message
-        self.maybe_starting = False  # a try to reach it failed
+        self.was_unreachable = False  # for at least one try of this run
 
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life."""
@@ -988,7 +988,7 @@ class Ledger:
             self.take(self.topics[topic], payload)
 
     def take(self, setting: Setting, payload: bytes) -> None:
-        """Take an answer in, or, when it is empty, what was known of this setting back."""
+        """Note what the GX answered; an empty payload takes back what it had answered before."""
         if not payload:
             self.values.pop(setting, None)
             if setting in self.target:
@@ -1034,10 +1034,9 @@ class Ledger:
     def may_still_answer(self) -> bool:
         """Whether settings that are silent may yet come up.
 
-        This GX spoke; or it could not be reached before, so that it may be starting, and no other
-        one is announced.
+        This GX spoke; or nobody did, after a try that failed: a GX that is starting.
         """
-        return self.alive or (self.maybe_starting and not self.serials)
+        return self.alive or (self.was_unreachable and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
@@ -1087,8 +1086,11 @@ READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 CLOSE = 1.0
 
 
-class NotLetIn(Exception):
-    """A try to connect failed, or a connection was lost: a new try may help. In French words."""
+class NoLink(Exception):
+    """A try to connect failed, or a connection was lost: a new try may help.
+
+    Its text is a French sentence; when the time for tries is over, set_gx makes it a Failure.
+    """
 
 
 def no_delay(_client: object, _data: object, sock: Any) -> None:
@@ -1117,25 +1119,25 @@ class Link:
 
     def __exit__(self, *_: object) -> None:
         """Disconnect in order: what was published is on the wire before the socket closes."""
-        with suppress(NotLetIn):
+        with suppress(NoLink):
             self.client.disconnect()
             self.serve(lambda: self.client.socket() is None, CLOSE)
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger."""
-        payload = message.payload.decode(errors="replace")
-        log.debug(f"MQTT <- {shown(message.topic)} {shown(payload)}")
-        self.ledger.hear(message.topic, bytes(message.payload), message.retain)
+        payload = bytes(message.payload)
+        log.debug(f"MQTT <- {shown(message.topic)} {shown(payload.decode(errors='replace'))}")
+        self.ledger.hear(message.topic, payload, message.retain)
 
-    def lost(self, reason: str) -> NotLetIn:
+    def lost(self, reason: str) -> NoLink:
         """The failure to raise when the broker does not let us in, or not stay."""
         text = f"GX injoignable à {self.config.where()} ({reason}) : est-il allumé, MQTT activé ?"
         if not self.let_in and not self.config.gxtls:
             text += " Avec le profil Secured, il faut gxtls"
-        return NotLetIn(text)
+        return NoLink(text)
 
     def connect(self) -> None:
-        """One try, to CONNACK; NotLetIn, or Unreachable for a certificate that does not match."""
+        """One try, to CONNACK; NoLink, or Unreachable for a certificate that does not match."""
         start = time.monotonic()
         try:
             bounded(min(CONNECT_TRY, self.deadline - start), self.open)
@@ -1162,7 +1164,7 @@ class Link:
         self.client.connect(self.config.gx, self.config.port(), keepalive=15)
 
     def serve(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Serve the connection until done() or for so many seconds; NotLetIn when it is lost."""
+        """Serve the connection until done() or for so many seconds; NoLink when it is lost."""
         end = min(self.deadline, time.monotonic() + seconds)
         while not done():
             left = end - time.monotonic()
@@ -1171,16 +1173,16 @@ class Link:
             error = self.client.loop(left)
             if error == mqtt.MQTT_ERR_CONN_REFUSED:
                 # A GX that is starting refuses the right password too: a new try may help.
-                raise NotLetIn(
+                raise NoLink(
                     "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                     " « MQTT access : On » (pas « Paired devices only »)"
                 )
-            if error and not done():  # a close that was waited for is no loss
+            if error and not done():  # at the end the close was waited for
                 raise self.lost("connexion coupée")
         return True
 
     def publish(self, kind: str, setting: Setting, payload: str = "") -> None:
-        """R/ or W/: QoS 0 and not retained, since FlashMQ runs any other W/ a second time later."""
+        """R/ or W/: QoS 0, not retained; any other W/ the GX's FlashMQ runs a second time later."""
         topic = f"{kind}/{self.ledger.serial}/{setting.path}"
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
@@ -1209,13 +1211,13 @@ class Link:
         """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""
         ledger = self.ledger
         ledger.values.clear()
+        ledger.taken_back = False
         self.subscribe()
         for setting in ledger.read_only:  # answered meanwhile, as a rule
             self.publish("R", setting)
         self.ask(ledger.target, ledger.is_known, ANSWER)
         if ledger.may_still_answer():
             self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
-        ledger.taken_back = False  # until here it was asked again
         if ledger.values:
             self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
 
@@ -1234,7 +1236,7 @@ class Link:
             changes = [setting for setting in changes if not self.ledger.is_right(setting)]
 
     def work(self, dry_run: bool) -> None:
-        """Read, compare, write, confirm; from Read again when the settings service went away.
+        """Read, compare, write, confirm; all of it again when an answer was taken back meanwhile.
 
         Unconfirmed when nobody answers, another GX does, or a setting is not proven.
         """
@@ -1269,15 +1271,16 @@ class Link:
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
             return
-        self.write(ledger.target)  # the README's test shows it; a GX of another serial ignores it
+        # For whoever watches a test broker, as the README shows. A GX ignores another serial.
+        self.write(ledger.target)
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
             f" ou un GX dont gxsn n'est pas {ledger.serial} (--check nomme le bon)"
         )
 
 
-def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None:
-    """The GX's part of a run, in as many tries as its time allows; blindly: only write.
+def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> None:
+    """The GX's part of a run, in as many tries as its time allows; no_confirm: only write.
 
     Unreachable when nothing was published, Unconfirmed when something was and is not proven; else
     the ledger says what was read and written.
@@ -1290,15 +1293,15 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, blindly: bool) -> None
                 link.connect()
                 deadline = start + GX_WORK  # once let in, the whole time counts
                 link.deadline = deadline
-                if blindly and not dry_run:
+                if no_confirm and not dry_run:
                     link.write(ledger.target)
                 else:
                     link.work(dry_run)
                 return
-        except (NotLetIn, Unreachable) as failure:
-            ledger.maybe_starting = True
-            is_final = isinstance(failure, Unreachable)
-            if is_final or time.monotonic() + CONNECT_PAUSE >= deadline:
+        except (NoLink, Unreachable) as failure:
+            ledger.was_unreachable = True
+            wrong_certificate = isinstance(failure, Unreachable)
+            if wrong_certificate or time.monotonic() + CONNECT_PAUSE >= deadline:
                 kind = Unconfirmed if ledger.written else Unreachable
                 raise kind(str(failure)) from None
             log.info(sentences(str(failure), f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
@@ -1359,12 +1362,11 @@ class Line(NamedTuple):
 ESS_MENU = "Settings > System setup > ESS"
 MENU = f"{ESS_MENU} > Scheduled charge levels"
 CLOCK_MENU = "Settings > General > Date & Time > Time zone"
-START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((79200, "22:00"),))
+START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((22 * 3600, "22:00"),))
 DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
 DISCHARGES = ((0, "PV"), (1, "PV & Battery"))
 DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", names=DISCHARGES)
-DYNAMIC = ((0, "Off"),)
-DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=DYNAMIC)
+DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=((0, "Off"),))
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
 
 
@@ -1405,8 +1407,8 @@ CHECKS: dict[Setting, tuple[Callable[[Any], bool], str]] = {
         one_of(EVERY_DAY),
         f"la recharge n'a pas lieu tous les soirs : {MENU} > Schedule 1 > Day, Every day",
     ),
-    START: (one_of(79200), f"il faut 22:00 : {MENU} > Schedule 1 > Start time"),
-    DURATION: (one_of(28800), f"il faut 8 h : {MENU} > Schedule 1 > Duration"),
+    START: (one_of(22 * 3600), f"il faut 22:00 : {MENU} > Schedule 1 > Start time"),
+    DURATION: (one_of(8 * 3600), f"il faut 8 h : {MENU} > Schedule 1 > Duration"),
     DISCHARGE: (one_of(0), f"il faut PV : {MENU} > Schedule 1 > Self-consumption above limit"),
     DYNAMIC_ESS: (one_of(0), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
     TIME_ZONE: (same_clock, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
@@ -1458,19 +1460,19 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         try:
             found = {"aujourdhui": None, "demain": None, **ask()}
         except (NoAnswer, NoColour) as failure:
-            if isinstance(failure, NoAnswer) and config.use_api:
+            if config.use_api and isinstance(failure, NoAnswer):
+                # Other sources are left; of another contract none could say anything.
                 advice = "rien à faire si une autre source répond"
                 yield Line(ATTENTION, source, f"{failure} ; {advice}")
             else:
                 yield Line(ERREUR, source, str(failure), failure.code)
             continue
-        if found["aujourdhui"]:
-            is_known = True
-        demain = found["demain"] or "non annoncé"
-        told = f"aujourd'hui {found['aujourdhui'] or 'inconnu'}, demain {demain}"
+        aujourdhui, demain = found["aujourdhui"], found["demain"]
+        is_known = is_known or aujourdhui is not None
+        told = f"aujourd'hui {aujourdhui or 'inconnu'}, demain {demain or 'non annoncé'}"
         if "periode" in found:
             told += f", période {found['periode']}"
-        is_late = found["demain"] is None and not 6 <= now.hour < 20
+        is_late = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
         yield Line(ATTENTION if is_late else OK, source, told)
     if not is_known:
         trouble = "aucune source ne la donne : rien ne serait réglé"
@@ -1513,11 +1515,12 @@ def check_gx(config: Config) -> Iterator[Line]:
             link.subscribe()
             link.serve(lambda: bool(ledger.serials), ANSWER)
             yield check_serial(ledger.serial, ledger.serials)
-            if ledger.serials and ledger.serial not in ledger.serials:  # go on with the right one
-                ledger = link.ledger = Ledger(shown(min(ledger.serials)), {}, settings)
+            if ledger.serials and ledger.serial not in ledger.serials:
+                announced = min(ledger.serials)  # what check_serial advises: go on with it
+                ledger = link.ledger = Ledger(announced, {}, settings)
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
-    except (Unreachable, NotLetIn) as failure:
+    except (Unreachable, NoLink) as failure:
         yield Line(ERREUR, "GX", str(failure), Exit.GX)
         return
     if ledger.values:

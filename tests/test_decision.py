@@ -196,7 +196,7 @@ def test_only_a_gx_that_spoke_or_may_be_starting_is_waited_for() -> None:
     ledger.hear(f"N/ffffffffffff/{SOC.path}", b'{"value":100}', False)
     assert ledger.serials == {"ffffffffffff"}
     assert shown(ledger) == ([], [])
-    ledger.maybe_starting = True
+    ledger.was_unreachable = True
     assert not ledger.may_still_answer(), "gxsn is wrong"
     ledger.hear(f"N/{SN}/{DAY.path}", b"", False)
     assert ledger.may_still_answer(), "two of them on this broker"
