@@ -343,7 +343,7 @@ def are_couleurs(value: Any) -> bool:
 ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
 TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
 RULES = {
-    "ecodevice": text_like(r"[^\s,/]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
+    "ecodevice": text_like(r"[^\s,/@]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
     "ecoinput": number(1, 2),
     # No port; IPv6 has several colons.
     "gx": text_like(
@@ -540,15 +540,18 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     return target
 
 
-def somebody_else(written: Collection[Setting], today: Profile, before: Values) -> list[str]:
+def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
     """A sentence for each setting that this run changed and that held a stranger's value.
 
-    The last evening left the values of today's colour; anything else came from elsewhere.
+    The last evening left the values of today's colour; what is neither these nor what this run
+    wrote came from elsewhere.
     """
     told = []
     for setting, expected in profile_settings(today).items():
         held = before.get(setting)
-        if setting in written and held is not None and not agrees(setting, held, expected):
+        if setting not in written or held is None:
+            continue
+        if not agrees(setting, held, expected) and not agrees(setting, held, written[setting]):
             told.append(
                 f"{setting.label} était à {setting.text(held)}"
                 f" au lieu de {setting.text(expected)} :"
@@ -647,6 +650,8 @@ def why(error: BaseException) -> str:
 
     Never the exception's own words, which can hold a key or the peer's bytes.
     """
+    if isinstance(error, requests.exceptions.SSLError):
+        return "échec TLS"  # its cause is no OSError
     while cause := error.__cause__ or error.__context__:
         error = cause
     if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN):
@@ -915,7 +920,7 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     return evening
 
 
-def tell_evening(evening: Evening, now: datetime) -> None:
+def tell_evening(evening: Evening) -> None:
     """Say the colours, where they come from, and what the owner should know of them."""
     tempo = evening.tempo()
     sources = evening.sources
@@ -928,17 +933,22 @@ def tell_evening(evening: Evening, now: datetime) -> None:
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
         level = logging.WARNING if costly else logging.INFO
         log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-    match sources["periode"], tempo.periode, periode_at(now):
+
+
+def period_remarks(evening: Evening, now: datetime) -> list[str]:
+    """What the owner should know of the period, for stderr and for the push."""
+    match evening.sources["periode"], evening.found["periode"], periode_at(now):
         case "EcoDevice", Periode.HP, Periode.HC:
-            log.warning(
+            return [
                 "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
                 " quelques minutes après le début de vos heures creuses"
-            )
+            ]
         case "imposée", Periode.HC, Periode.HP:
-            log.warning(
+            return [
                 "heures creuses imposées en pleines heures pleines :"
                 " une recharge au prix fort peut commencer tout de suite"
-            )
+            ]
+    return []
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
@@ -1126,7 +1136,8 @@ class Link:
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger."""
         payload = bytes(message.payload)
-        log.debug(f"MQTT <- {shown(message.topic)} {shown(payload.decode(errors='replace'))}")
+        topic = message.topic if message.topic in self.ledger.topics else shown(message.topic)
+        log.debug(f"MQTT <- {topic} {shown(payload.decode(errors='replace'))}")
         self.ledger.hear(message.topic, payload, message.retain)
 
     def lost(self, reason: str) -> NoLink:
@@ -1243,13 +1254,13 @@ class Link:
         ledger = self.ledger
         while True:
             self.read()
-            if not ledger.values:
-                self.nobody_answers(dry_run)
-                return
-            if not dry_run:
+            if ledger.values and not dry_run:
                 self.apply()
             if not ledger.taken_back or time.monotonic() >= self.deadline:
                 break
+        if not ledger.values:
+            self.nobody_answers(dry_run)
+            return
         fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
         if dry_run:
             fine.append(Fate.PENDING)
@@ -1642,7 +1653,8 @@ def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     if Fate.OWNERS_CHOICE in ledger.fates().values():
         told.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
     if today:
-        told += somebody_else(ledger.written, today, ledger.before)
+        written = {setting: ledger.target[setting] for setting in ledger.written}
+        told += somebody_else(written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
         function = ledger.values.get(setting, MANUAL)
@@ -1656,7 +1668,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     """The evening in one straight line, or Failure with what the GX is left with."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
     evening = read_evening(imposed, config, now)
-    tell_evening(evening, now)
+    tell_evening(evening)
     tempo = evening.tempo()
     target = target_settings(tempo, config, now)
     read_only = [DAY]
@@ -1672,7 +1684,8 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
         failure = error
     for line in ledger.lines():
         log.info(line)
-    told = remarks(ledger, config, None if options.today else config.profile(tempo.aujourdhui))
+    today = None if options.today else config.profile(tempo.aujourdhui)
+    told = period_remarks(evening, now) + remarks(ledger, config, today)
     for remark in told:
         log.warning(remark)
     if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning

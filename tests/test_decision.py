@@ -121,6 +121,13 @@ def test_the_owners_choice_is_left_alone_and_the_rest_is_written(choice: Target)
     assert ledger.fate(BATTERY_LIFE) is Fate.OWNERS_CHOICE
 
 
+@pytest.mark.parametrize(("held", "told"), [(80, 0), (100, 0), (55, 1)])
+def test_only_a_value_that_no_evening_leaves_is_a_strangers(held: int, told: int) -> None:
+    """80 % is the blue day's, 100 % this run's own, which a GX can lose again before it saves."""
+    blue = tempo_ess.Config().profile(Couleur.BLEU)
+    assert len(tempo_ess.somebody_else({SOC: 100}, blue, {SOC: held})) == told
+
+
 def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
     ledger = ledger_of(RED, BLUE | {HUB4_MODE: 3})
     hear(ledger, {HUB4_MODE: None})

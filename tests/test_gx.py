@@ -225,6 +225,23 @@ def test_silent_read_only_settings_mean_nothing_and_are_not_waited_for(red_eve: 
     assert red_eve.gx.profile() == (100, 25.0, 11)
 
 
+def test_settings_that_go_away_while_hub4mode_is_waited_for_are_asked_again(
+    red_eve: House,
+) -> None:
+    """It is asked with the others, and a second time once they have answered."""
+    device = red_eve.gx
+    device.mute = {gx.HUB4_MODE}
+
+    def hook(path: str) -> None:
+        if device.up and path == gx.HUB4_MODE and device.questions.count(path) == 2:
+            device.settings_down()
+        device.up = device.up or len(device.questions) > 12
+
+    device.on_question = hook
+    assert red_eve.run(scale=0.3).code == 0
+    assert device.profile() == (100, 25.0, 11)
+
+
 def test_external_control_and_an_inactive_schedule_are_seen_on_a_gx_whose_settings_come_late(
     red_eve: House,
 ) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import combinations_with_replacement
 
+import certifi
 import pytest
 import trustme
 from facts import COLOURS, PROFILES
@@ -272,6 +273,14 @@ def test_the_programs_own_clock_is_the_one_of_paris(alone: House) -> None:
     assert any(questions(SOURCES[-1:], day)[0] in asked for day in days)
 
 
+def test_a_source_whose_certificate_is_not_trusted_is_told_as_such(web: House) -> None:
+    """A wrong clock, or somebody on the line; certifi's authorities do not know the house's."""
+    web.meter("BLEU", None, "HC")
+    result = web.run(at=HC, env={"REQUESTS_CA_BUNDLE": certifi.where()})
+    assert result.code == 0
+    assert [f"{name} : échec TLS" in result.out for name in SOURCES] == [True] * len(SOURCES)
+
+
 # ---- A meter that is still in HP at night --------------------------------------------------------
 
 
@@ -292,4 +301,6 @@ def test_a_meter_still_in_hp_at_night_is_told_with_its_remedy(
     web.meter("BLEU", "BLANC", period)
     result = web.run(*arguments.split(), at=at)
     assert (result.code, "crontab" in result.err) == (0, told)
+    (push,) = web.internet.pushes
+    assert ("crontab" in push["description"]) == told
     assert web.writes() == [(SOC, '{"value":90}')]
