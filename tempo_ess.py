@@ -634,7 +634,7 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     return outcome.result(max(0.0, seconds))
 
 
-WORDS = (  # the first that fits; nearly all are kinds of OSError
+WORDS = (  # the first that fits: all of them are kinds of OSError
     (requests.RequestException, "requête impossible"),
     (socket.gaierror, "nom inconnu du réseau"),
     (TimeoutError, "pas de réponse à temps"),
@@ -982,7 +982,7 @@ class Ledger:
         self.topics = {f"N/{serial}/{one.path}": one for one in (*read_only, *target)}
         self.before: Values = {}  # the first answers of the run
         self.values: Values = {}  # what the GX holds, as far as is known now
-        self.written: set[Setting] = set()  # in this run
+        self.written: Target = {}  # in this run
         self.taken_back = False  # by an empty N/, since Link.read began
         self.serials: set[str] = set()  # announced on this broker
         self.alive = False  # this GX sent a message
@@ -1011,7 +1011,7 @@ class Ledger:
 
     def note_write(self, setting: Setting) -> None:
         """It was written: what it showed counts no more."""
-        self.written.add(setting)
+        self.written[setting] = self.target[setting]
         self.values.pop(setting, None)
 
     def is_known(self, setting: Setting) -> bool:
@@ -1135,10 +1135,11 @@ class Link:
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger."""
+        topic = message.topic
         payload = bytes(message.payload)
-        topic = message.topic if message.topic in self.ledger.topics else shown(message.topic)
-        log.debug(f"MQTT <- {topic} {shown(payload.decode(errors='replace'))}")
-        self.ledger.hear(message.topic, payload, message.retain)
+        name = topic if topic in self.ledger.topics else shown(topic)  # ours is shown whole
+        log.debug(f"MQTT <- {name} {shown(payload.decode(errors='replace'))}")
+        self.ledger.hear(topic, payload, message.retain)
 
     def lost(self, reason: str) -> NoLink:
         """The failure to raise when the broker does not let us in, or not stay."""
@@ -1254,7 +1255,7 @@ class Link:
         ledger = self.ledger
         while True:
             self.read()
-            if ledger.values and not dry_run:
+            if not dry_run:
                 self.apply()
             if not ledger.taken_back or time.monotonic() >= self.deadline:
                 break
@@ -1479,7 +1480,8 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
                 yield Line(ERREUR, source, str(failure), failure.code)
             continue
         aujourdhui, demain = found["aujourdhui"], found["demain"]
-        is_known = is_known or aujourdhui is not None
+        if aujourdhui:
+            is_known = True
         told = f"aujourd'hui {aujourdhui or 'inconnu'}, demain {demain or 'non annoncé'}"
         if "periode" in found:
             told += f", période {found['periode']}"
@@ -1653,8 +1655,7 @@ def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     if Fate.OWNERS_CHOICE in ledger.fates().values():
         told.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
     if today:
-        written = {setting: ledger.target[setting] for setting in ledger.written}
-        told += somebody_else(written, today, ledger.before)
+        told += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
         function = ledger.values.get(setting, MANUAL)

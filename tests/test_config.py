@@ -151,7 +151,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "relais_couleurs": ["ROUGE", 3, [3]],
 }
 WRONG_VALUES: dict[str, list[Any]] = {
-    "ecodevice": ["http://192.0.2.1", "192.0.2.1/api", "a b", "user:key@192.0.2.1"],
+    "ecodevice": ["http://192.0.2.1", "192.0.2.1/api", "a b", "192,168,1,50", "a:b@192.0.2.1"],
     "gx": ["mqtt://192.0.2.2", "192.0.2.2:1883", "a b", "192,168,1,50"],
     "gxsn": ["123", "123456789abg", "123456789abcd", "12:34:56:78:9a:bc"],
     "gxport": [-1, 65536],
