@@ -920,23 +920,8 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     return evening
 
 
-def tell_evening(evening: Evening) -> None:
-    """Say the colours, where they come from, and what the owner should know of them."""
-    tempo = evening.tempo()
-    sources = evening.sources
-    told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
-    if tempo.demain:
-        told += f", demain {tempo.demain} ({sources['demain']})"
-    log.info(f"TEMPO : {told}, période {tempo.periode} ({sources['periode']})")
-    if tempo.demain is None:
-        # Usual after a blue day; after another one the battery may charge higher than it need.
-        costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
-        level = logging.WARNING if costly else logging.INFO
-        log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-
-
 def period_remarks(evening: Evening, now: datetime) -> list[str]:
-    """What the owner should know of the period, for stderr and for the push."""
+    """What is odd about the period, for stderr and for the push."""
     match evening.sources["periode"], evening.found["periode"], periode_at(now):
         case "EcoDevice", Periode.HP, Periode.HC:
             return [
@@ -949,6 +934,28 @@ def period_remarks(evening: Evening, now: datetime) -> list[str]:
                 " une recharge au prix fort peut commencer tout de suite"
             ]
     return []
+
+
+def tell_evening(evening: Evening, now: datetime) -> list[str]:
+    """Say the colours, where they come from, and what the owner should know before a write.
+
+    The remarks on the period are returned, since they belong into the push, too.
+    """
+    tempo = evening.tempo()
+    sources = evening.sources
+    told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
+    if tempo.demain:
+        told += f", demain {tempo.demain} ({sources['demain']})"
+    log.info(f"TEMPO : {told}, période {tempo.periode} ({sources['periode']})")
+    if tempo.demain is None:
+        # Usual after a blue day; after another one the battery may charge higher than it need.
+        costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
+        level = logging.WARNING if costly else logging.INFO
+        log.log(level, "couleur de demain non annoncée, on garde celle du jour")
+    odd = period_remarks(evening, now)
+    for remark in odd:
+        log.warning(remark)
+    return odd
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
@@ -1669,7 +1676,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     """The evening in one straight line, or Failure with what the GX is left with."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
     evening = read_evening(imposed, config, now)
-    tell_evening(evening)
+    told = tell_evening(evening, now)
     tempo = evening.tempo()
     target = target_settings(tempo, config, now)
     read_only = [DAY]
@@ -1686,8 +1693,8 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     for line in ledger.lines():
         log.info(line)
     today = None if options.today else config.profile(tempo.aujourdhui)
-    told = period_remarks(evening, now) + remarks(ledger, config, today)
-    for remark in told:
+    for remark in remarks(ledger, config, today):
+        told.append(remark)
         log.warning(remark)
     if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
         told.append(INACTIVE)

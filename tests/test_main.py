@@ -111,6 +111,16 @@ def test_hc_imposed_in_hp_hours_warns_of_a_recharge(
     assert bool(result.err) == warned
 
 
+def test_the_recharge_is_warned_of_before_anything_is_written(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = []
+    house.gx.on_write = lambda _: warned.append("heures creuses imposées" in caplog.text)
+    imposed = ["--today", "bleu", "--tomorrow", "rouge", "--period", "HC"]
+    assert house.run(*imposed, at="2026-11-22T21:59").code == 0
+    assert warned == [True] * 3
+
+
 # ---- --dry-run, --no-notify, --quiet, --verbose --------------------------------------------------
 
 
