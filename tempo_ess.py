@@ -28,11 +28,9 @@ suivante de la même période (HP ou HC), et une seconde exécution de suite n'�
 
 import argparse
 import difflib
-import errno
 import json
 import logging
 import os
-import pwd
 import re
 import socket
 import ssl
@@ -43,12 +41,12 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -58,8 +56,12 @@ try:
     import requests
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
 except ImportError as missing:  # the system's python instead of the venv's: the commonest slip
-    command = " ".join([str(Path(__file__).resolve().parent / ".venv/bin/python"), *sys.argv])
-    print(f"erreur : {missing.name} manque à ce Python ; lancez : {command}", file=sys.stderr)
+    here = Path(__file__).resolve().parent
+    print(
+        f"erreur : {missing.name} manque à ce Python ;"
+        f" lancez : {here}/.venv/bin/python {' '.join(sys.argv)}",
+        file=sys.stderr,
+    )
     raise SystemExit(2) from None
 
 __version__ = "1.1.0"
@@ -100,20 +102,22 @@ class NoColour(Failure):
     code = Exit.COLOUR
 
 
-class NoAnswer(Failure):
-    """A source of colours is down or does not know: the next one is asked."""
-
-    code = Exit.COLOUR
+class NoAnswer(NoColour):
+    """A single source is down or does not know: the next one is asked."""
 
 
 class TryAgain(NoAnswer):
-    """A source of colours is down, and a new try may help."""
+    """A single source is down, and a new try may help."""
 
 
 class Unreachable(Failure):
-    """The GX is unreachable, or refused the login."""
+    """A try at the GX failed, or a connection was lost: a new try may help."""
 
     code = Exit.GX
+
+
+class WrongCertificate(Unreachable):
+    """The GX shows another certificate than gxcert: no new try will help."""
 
 
 class Unconfirmed(Failure):
@@ -122,13 +126,7 @@ class Unconfirmed(Failure):
     code = Exit.UNCONFIRMED
 
 
-NOTHING_WRITTEN = "Rien n'a été écrit, le GX garde ses réglages"
-
-
-def sentences(*texts: str) -> str:
-    """These texts, each with its full stop before the next begins."""
-    ended = [text if text.endswith((".", "?")) else f"{text}." for text in texts]
-    return " ".join(ended)
+NOTHING_WRITTEN = "rien n'a été écrit, le GX garde ses réglages"
 
 
 def shown(text: object) -> str:
@@ -209,7 +207,6 @@ STATES_OFF = range(10, 13)
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: switched off, 1..11 is kept negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write holds
-EVERY_DAY = 7  # of a schedule's Day
 
 
 class Setting(NamedTuple):
@@ -219,8 +216,12 @@ class Setting(NamedTuple):
     label: str
     unit: str = ""
     scale: int = 1  # GX values in one unit
-    names: tuple[tuple[float, str], ...] = ()
+    names: Mapping[int, str] = {}
     is_text: bool = False
+
+    def __hash__(self) -> int:
+        """By the path, which no two share; a dict of names has no hash."""
+        return hash(self.path)
 
     def text(self, value: Any) -> str:
         """The value for a person; ? for one that is not known."""
@@ -228,41 +229,40 @@ class Setting(NamedTuple):
             return "?"
         if self.is_text:
             return shown(value)
-        return dict(self.names).get(value) or f"{value / self.scale:g}{self.unit}"
+        return self.names.get(value) or f"{value / self.scale:g}{self.unit}"
+
+    def agrees(self, value: Value | None, target: Value) -> bool:
+        """Whether the two are the same to a person: BatteryLife by mode, 30.0 as 30."""
+        return self.text(value) == self.text(target)
 
 
 # What a person chooses behind a raw BatteryLife/State: the GX itself moves 1 to 2..8 and 10 to 11
 # or 12; 9 is the owner's own choice [dbus-systemcalc-py].
-ESS_MODES = (
-    *((state, "on") for state in STATES_ON),
-    (KEEP_CHARGED, "Keep batteries charged"),
-    *((state, "off") for state in STATES_OFF),
-)
-DAYS = ((EVERY_DAY, "tous les jours"), *((day, "inactif") for day in INACTIVE_DAYS))
+ESS_MODES = {
+    **dict.fromkeys(STATES_ON, "on"),
+    KEEP_CHARGED: "Keep batteries charged",
+    **dict.fromkeys(STATES_OFF, "off"),
+}
+DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
 CGWACS = "settings/0/Settings/CGwacs/"
 SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
 SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", " %")
 MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", " %")
 BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", names=ESS_MODES)
 DAY = Setting(SCHEDULES + "0/Day", "Schedule 1 Day", names=DAYS)
-HUB4_MODES = ((1, "ESS"), (2, "ESS"), (EXTERNAL_CONTROL, "contrôle externe"))
+HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
 HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", names=HUB4_MODES)
-RELAY_STATES = ((0, "ouvert"), (1, "fermé"))
+RELAY_STATES = {0: "ouvert", 1: "fermé"}
 RELAYS = {
     number: Setting(f"system/0/Relay/{number - 1}/State", f"Relais {number}", names=RELAY_STATES)
     for number in (1, 2)
 }
-FUNCTIONS = ((-1, "désactivée"), (0, "alarme"), (MANUAL, "Manual"))  # with -1 a relay has no State
+FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
 RELAY_FUNCTIONS = {
     1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", names=FUNCTIONS),
     2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", names=FUNCTIONS),
 }
 RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
-
-
-def agrees(setting: Setting, value: Value | None, target: Value) -> bool:
-    """Whether the GX holds the target, as a person sees it: BatteryLife by mode, 30.0 as 30."""
-    return setting.text(value) == setting.text(target)
 
 
 # ---- Configuration -------------------------------------------------------------------------------
@@ -317,49 +317,36 @@ class Config(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a variable of secret.py must be, and the French words for it."""
+    """What a variable of secret.py must be: its type, how it is written, and that in French."""
 
-    is_right: Callable[[Any], bool]
+    kind: type
+    pattern: str
     wanted: str
 
 
-def number(low: int, high: int) -> Rule:
-    """A whole number in this range."""
-    wanted = f"un nombre entier de {low} à {high}, sans guillemets"
-    return Rule(lambda value: type(value) is int and low <= value <= high, wanted)
-
-
-def text_like(pattern: str, wanted: str) -> Rule:
-    """A text of this form."""
-    return Rule(lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value)), wanted)
-
-
-def are_couleurs(value: Any) -> bool:
-    """A list of TEMPO colours."""
-    couleurs = list(Couleur)  # `"BLEU" in Couleur` is a TypeError before Python 3.12
-    return isinstance(value, list | tuple) and all(one in couleurs for one in value)
-
-
 ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
-TIME = "([01][0-9]|2[0-3]):[0-5][0-9]"
+TIME = Rule(str, "([01][0-9]|2[0-3]):[0-5][0-9]", 'une heure comme "06:00"')
+ONE_OR_TWO = Rule(int, "[12]", "1 ou 2, sans guillemets")
 RULES = {
-    "ecodevice": text_like(r"[^\s,/@]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
-    "ecoinput": number(1, 2),
+    "ecodevice": Rule(str, r"[^\s,/@]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
+    "ecoinput": ONE_OR_TWO,
     # No port; IPv6 has several colons.
-    "gx": text_like(
-        r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
+    "gx": Rule(
+        str, r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
     ),
-    "gxsn": text_like("[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
-    "gxport": number(1, 65535),
-    "relais": number(1, 2),
-    "relais_couleurs": Rule(are_couleurs, 'une liste comme ["BLANC", "ROUGE"]'),
-    "relais_debut": text_like(TIME, 'une heure comme "06:00"'),
-    "relais_fin": text_like(TIME, 'une heure comme "22:00"'),
+    "gxsn": Rule(str, "[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
+    "gxport": Rule(int, "[1-9][0-9]{0,4}", "un nombre entier de 1 à 65535, sans guillemets"),
+    "relais": ONE_OR_TWO,
+    "relais_couleurs": Rule(
+        list, r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste comme ["BLANC", "ROUGE"]'
+    ),
+    "relais_debut": TIME,
+    "relais_fin": TIME,
 }
 OTHER_RULES = {  # by the type of the default; the whole numbers left are percentages
-    bool: Rule(lambda value: isinstance(value, bool), "True ou False"),
-    int: number(10, 100),
-    str: text_like(".+", "un texte entre guillemets droits, sur une ligne"),
+    bool: Rule(bool, ".+", "True ou False"),
+    int: Rule(int, "[1-9][0-9]|100", "un nombre entier de 10 à 100, sans guillemets"),
+    str: Rule(str, ".+", "un texte entre guillemets droits, sur une ligne"),
 }
 HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
 
@@ -400,6 +387,8 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
         told = f"relais_debut = {debut}, relais_fin = {fin}"
         problems["relais_fin"] = f"{told} : il faut le début avant la fin"
+    if config.port() > 65535:
+        problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
     if config.gxtls:
         try:
             pinned_context(config.gxcert)
@@ -417,9 +406,11 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
         value = names.get(name)
         if isinstance(value, str):
             value = value.strip()
-        if rule.is_right(value):
+        if value in ("", None):  # not set
+            continue
+        if type(value) is rule.kind and re.fullmatch(rule.pattern, str(value)):
             values[name] = value
-        elif value not in ("", None):
+        else:
             told = "(masqué)" if name in HIDDEN else repr(value)[:40]
             problems[name] = f"{name} = {told} : il faut {rule.wanted}"
     config = Config(**values)
@@ -441,47 +432,35 @@ def misspelt(names: Mapping[str, Any]) -> list[str]:
     return hints
 
 
-def user_name(uid: int) -> str:
-    """A user's name, or number when there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def read_source(path: Path) -> bytes:
     """The text of secret.py, which cron will execute; WrongUsage when it is absent or unsafe."""
     try:
         status = path.stat()
         source = path.read_bytes()
-    except FileNotFoundError:
-        raise WrongUsage(f"{path} est absent : copiez secret.py.example et remplissez-le") from None
     except OSError:
-        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire") from None
+        advice = "copiez secret.py.example et remplissez-le"
+        raise WrongUsage(f"{path} est absent, ou illisible pour vous : {advice}") from None
     if status.st_mode & stat.S_IWOTH:
         raise WrongUsage(f"{path} est modifiable par tous, et cron l'exécute : chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
-        owner = user_name(status.st_uid)
-        user = user_name(os.geteuid())
         raise WrongUsage(
-            f"{path} est à {owner}, mais le script tourne sous {user} :"
-            f" lancez-le sous {owner}, sans sudo"
+            f"{path} est à un autre utilisateur (uid {status.st_uid}) que celui qui lance le script"
+            " : lancez-le sous le nom de son propriétaire, sans sudo"
         )
     return source
 
 
 def mistake_in(path: Path, error: BaseException) -> str:
-    """What is wrong in secret.py, by its place alone: its text can show a key."""
+    """Where secret.py is wrong, and how owners get it wrong; its own text can show a key."""
     # The traceback starts here in examine(); its next entry, if any, is a line of secret.py.
     frame = error.__traceback__ and error.__traceback__.tb_next
-    line = frame.tb_lineno if frame else None
-    trouble = f"erreur Python {type(error).__name__}"
-    if isinstance(error, NameError):
-        trouble = "un texte sans guillemets droits, ou un choix autre que True ou False"
+    line = frame.tb_lineno if frame else "?"
     if isinstance(error, SyntaxError):
-        line = error.lineno
-        trouble = "mal écrit (texte sans guillemets droits, nombre avec %, espace devant un nom ?)"
-    return f"{path}, ligne {line or '?'} : {trouble}"
+        line = error.lineno or "?"
+    return (
+        f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
+        " une espace devant un nom, un choix autre que True ou False ?)"
+    )
 
 
 def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
@@ -551,7 +530,7 @@ def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
         held = before.get(setting)
         if setting not in written or held is None:
             continue
-        if not agrees(setting, held, expected) and not agrees(setting, held, written[setting]):
+        if not setting.agrees(held, expected) and not setting.agrees(held, written[setting]):
             told.append(
                 f"{setting.label} était à {setting.text(held)}"
                 f" au lieu de {setting.text(expected)} :"
@@ -641,7 +620,7 @@ WORDS = (  # the first that fits: all of them are kinds of OSError
     (ConnectionRefusedError, "connexion refusée"),
     (ConnectionError, "connexion coupée"),
     (ssl.SSLError, "échec TLS"),
-    (OSError, "réseau injoignable"),
+    (OSError, "appareil ou réseau injoignable"),
 )
 
 
@@ -654,8 +633,6 @@ def why(error: BaseException) -> str:
         return "échec TLS"  # its cause is no OSError
     while cause := error.__cause__ or error.__context__:
         error = cause
-    if isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN):
-        return "aucun appareil à cette adresse"
     for kind, words in WORDS:
         if isinstance(error, kind):
             return words
@@ -685,7 +662,7 @@ def http_get(url: str, timeout: float, session: requests.Session) -> bytes:
             body += chunk
             if len(body) >= MAX_BODY:
                 break
-        return body[:MAX_BODY]
+        return body
 
 
 def fetch(url: str, seconds: float, session: requests.Session) -> Json:
@@ -732,7 +709,7 @@ def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
     if ptec in CONTRATS:
         raise NoColour(
             f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
-            f" vérifiez l'abonnement, ou ecoinput dans secret.py. {NOTHING_WRITTEN}"
+            f" vérifiez l'abonnement, ou ecoinput dans secret.py ; {NOTHING_WRITTEN}"
         )
     if ptec not in PTEC:
         raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
@@ -755,19 +732,16 @@ def fetch_ecodevice(config: Config) -> Json:
     return fetch(url, ECODEVICE_TRY, session)
 
 
-def ask_ecodevice(config: Config) -> Tempo:
-    """The colours and the period from the meter; NoAnswer or NoColour."""
+def ask_ecodevice(config: Config) -> dict[str, Any]:
+    """The colours and the period from the meter, by Tempo's fields; NoAnswer or NoColour."""
     try:
-        return parse_ecodevice(fetch_ecodevice(config), config.ecoinput)
+        return parse_ecodevice(fetch_ecodevice(config), config.ecoinput)._asdict()
     except NoAnswer as failure:
-        advice = f"ouvrez http://{config.ecodevice} dans un navigateur"
-        raise NoAnswer(f"EcoDevice ({config.ecodevice}) : {failure} ; {advice}") from None
+        raise NoAnswer(f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur") from None
 
 
-# Every web source gives colours by civil date, written as in 2026-11-24. A parser may trip with one
-# of these errors over an answer of another shape.
+# Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers.
 Calendar = dict[str, Couleur]
-OTHER_SHAPE = (LookupError, TypeError, AttributeError)
 
 RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
 RTE_CODES = {
@@ -783,9 +757,9 @@ def parse_rte(answer: Json) -> Calendar:
     return {day: RTE_CODES[code] for day, code in values if code in RTE_CODES}
 
 
-def ask_rte(_days: Sequence[date]) -> Calendar:
+def ask_rte(_days: Sequence[date]) -> Iterator[Calendar]:
     """RTE's colours; it answers for two days of its own choosing."""
-    return parse_rte(fetch(RTE, WEB_SOURCE, requests.Session()))
+    yield parse_rte(fetch(RTE, WEB_SOURCE, requests.Session()))
 
 
 # The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
@@ -808,13 +782,13 @@ def parse_edf(answer: Json) -> Calendar:
     return calendar
 
 
-def ask_edf(days: Sequence[date]) -> Calendar:
+def ask_edf(days: Sequence[date]) -> Iterator[Calendar]:
     """EDF's colours, all days in one request."""
     session = requests.Session()
     session.headers.update(EDF_HEADERS)
     bounds = f"dateApplicationBorneInf={days[0]}&dateApplicationBorneSup={days[-1]}"
     url = f"{EDF}?option=TEMPO&{bounds}&identifiantConsommateur=src"
-    return parse_edf(fetch(url, WEB_SOURCE, session))
+    yield parse_edf(fetch(url, WEB_SOURCE, session))
 
 
 API = "https://www.api-couleur-tempo.fr/api/jourTempo/"
@@ -831,16 +805,10 @@ def parse_api(answer: Json) -> Calendar:
     return {answer["dateJour"]: API_CODES[code]} if code in API_CODES else {}
 
 
-def ask_api(days: Sequence[date]) -> Calendar:
+def ask_api(days: Sequence[date]) -> Iterator[Calendar]:
     """api-couleur-tempo.fr's colours, a request for each day."""
-    calendar: Calendar = {}
     for day in days:
-        try:
-            calendar |= parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
-        except (NoAnswer, *OTHER_SHAPE):
-            if not calendar:  # else what is known of the first day is not lost with the second
-                raise
-    return calendar
+        yield parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
 
 
 WEB_SOURCES = {  # in the order of asking
@@ -852,13 +820,18 @@ WEB_SOURCES = {  # in the order of asking
 
 def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
     """The colours of these days (see known_days), as far as the source knows; else NoAnswer."""
+    calendar: Calendar = {}
+    trouble = "ne sait pas"
     try:
-        calendar = WEB_SOURCES[source](list(days.values()))
-    except OTHER_SHAPE:
-        raise NoAnswer("réponse d'une autre forme") from None
+        for part in WEB_SOURCES[source](list(days.values())):
+            calendar |= part
+    except NoAnswer as failure:
+        trouble = str(failure)
+    except (LookupError, TypeError, AttributeError):  # over which a parser trips
+        trouble = "réponse d'une autre forme"
     found = {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
     if not found:
-        raise NoAnswer("ne sait pas")
+        raise NoAnswer(trouble)
     return found
 
 
@@ -877,23 +850,17 @@ class Evening:
                 self.found[name] = value
                 self.sources[name] = source
 
+    def ask(self, source: str, call: Callable[[], Mapping[str, Any]], level: int) -> None:
+        """Learn what call() finds, or why the source does not know, which is logged."""
+        try:
+            self.learn(source, call())
+        except NoAnswer as failure:
+            self.failures.append(f"{source} : {failure}")
+            log.log(level, self.failures[-1])
+
     def tempo(self) -> Tempo:
         """The three facts, once today's colour and the period are known."""
         return Tempo(self.found["aujourdhui"], self.found.get("demain"), self.found["periode"])
-
-
-def learn_from_web(evening: Evening, now: datetime) -> None:
-    """Ask the web sources in turn, until the evening's days are known."""
-    wanted = known_days(now)
-    for source in WEB_SOURCES:
-        days = {name: day for name, day in wanted.items() if name not in evening.found}
-        if not days:
-            return
-        try:
-            evening.learn(source, ask_web(source, days))
-        except NoAnswer as failure:
-            evening.failures.append(f"{source} : {failure}")
-            log.info(f"{source} : {failure}")
 
 
 def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> Evening:
@@ -906,40 +873,24 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     if {"aujourdhui", "periode"} <= evening.found.keys():
         return evening  # a trial: nobody is asked, not even for demain
     if config.use_eco:
-        try:
-            evening.learn("EcoDevice", ask_ecodevice(config)._asdict())
-        except NoAnswer as failure:
-            evening.failures.append(str(failure))
-            log.warning(failure)
-    if config.use_api:
-        learn_from_web(evening, now)
+        evening.ask("EcoDevice", partial(ask_ecodevice, config), logging.WARNING)
     evening.learn("horloge", {"periode": periode_at(now)})
+    if config.use_api:
+        for source in WEB_SOURCES:
+            days = known_days(now)
+            unknown = {name: days[name] for name in days if name not in evening.found}
+            if unknown:
+                evening.ask(source, partial(ask_web, source, unknown), logging.INFO)
     if "aujourdhui" not in evening.found:
         reasons = " ; ".join(evening.failures)
-        raise NoColour(f"couleur du jour inconnue ({reasons}). {NOTHING_WRITTEN}")
+        raise NoColour(f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN}")
     return evening
-
-
-def period_remarks(evening: Evening, now: datetime) -> list[str]:
-    """What is odd about the period, for stderr and for the push."""
-    match evening.sources["periode"], evening.found["periode"], periode_at(now):
-        case "EcoDevice", Periode.HP, Periode.HC:
-            return [
-                "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
-                " quelques minutes après le début de vos heures creuses"
-            ]
-        case "imposée", Periode.HC, Periode.HP:
-            return [
-                "heures creuses imposées en pleines heures pleines :"
-                " une recharge au prix fort peut commencer tout de suite"
-            ]
-    return []
 
 
 def tell_evening(evening: Evening, now: datetime) -> list[str]:
     """Say the colours, where they come from, and what the owner should know before a write.
 
-    The remarks on the period are returned, since they belong into the push, too.
+    What is odd about the period is returned, since it belongs into the push, too.
     """
     tempo = evening.tempo()
     sources = evening.sources
@@ -952,10 +903,21 @@ def tell_evening(evening: Evening, now: datetime) -> list[str]:
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
         level = logging.WARNING if costly else logging.INFO
         log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-    odd = period_remarks(evening, now)
-    for remark in odd:
-        log.warning(remark)
-    return odd
+    match sources["periode"], tempo.periode, periode_at(now):
+        case "EcoDevice", Periode.HP, Periode.HC:
+            remark = (
+                "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
+                " quelques minutes après le début de vos heures creuses"
+            )
+        case "imposée", Periode.HC, Periode.HP:
+            remark = (
+                "heures creuses imposées en pleines heures pleines :"
+                " une recharge au prix fort peut commencer tout de suite"
+            )
+        case _:
+            return []
+    log.warning(remark)
+    return [remark]
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
@@ -969,9 +931,8 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         value: Any = json_object(payload).get("value")
     except (ValueError, RecursionError):
         return None
-    if is_text:
-        return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
+    kinds = (str,) if is_text else (int, float)
+    return value if type(value) in kinds else None
 
 
 class Ledger:
@@ -1001,20 +962,17 @@ class Ledger:
             self.serials.add(topic.split("/")[1])
         if topic.startswith(f"N/{self.serial}/"):
             self.alive = True
-        if topic in self.topics and not retained:
-            self.take(self.topics[topic], payload)
-
-    def take(self, setting: Setting, payload: bytes) -> None:
-        """Note what the GX answered; an empty payload takes back what it had answered before."""
-        if not payload:
-            self.values.pop(setting, None)
-            if setting in self.target:
-                self.taken_back = True
+        setting = self.topics.get(topic)
+        if setting is None or retained:
             return
         value = value_in(payload, setting.is_text)
         if value is not None:
             self.values[setting] = value
             self.before.setdefault(setting, value)
+        elif not payload:  # the settings service went away
+            self.values.pop(setting, None)
+            if setting in self.target:
+                self.taken_back = True
 
     def note_write(self, setting: Setting) -> None:
         """It was written: what it showed counts no more."""
@@ -1027,7 +985,7 @@ class Ledger:
 
     def is_right(self, setting: Setting) -> bool:
         """Whether a setting of the target is known to hold it."""
-        return agrees(setting, self.values.get(setting), self.target[setting])
+        return setting.agrees(self.values.get(setting), self.target[setting])
 
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
@@ -1041,13 +999,6 @@ class Ledger:
             return "Keep batteries charged (State 9)"
         return None
 
-    def changes(self) -> list[Setting]:
-        """What the GX holds otherwise and is to be written, never against the owner's choice."""
-        changes = [one for one in self.target if self.is_known(one) and not self.is_right(one)]
-        if BATTERY_LIFE in changes and self.owners_choice():
-            changes.remove(BATTERY_LIFE)
-        return changes
-
     def may_still_answer(self) -> bool:
         """Whether settings that are silent may yet come up.
 
@@ -1057,19 +1008,26 @@ class Ledger:
 
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
-        if setting in self.written:
-            if not self.is_known(setting):
-                return Fate.PUBLISHED
-            return Fate.CONFIRMED if self.is_right(setting) else Fate.REFUSED
+        written = setting in self.written
         if setting is BATTERY_LIFE and self.owners_choice():
             return Fate.OWNERS_CHOICE
-        if not self.is_known(setting):
-            return Fate.MUTE
-        return Fate.KEPT if self.is_right(setting) else Fate.PENDING
+        if self.is_right(setting):
+            return Fate.CONFIRMED if written else Fate.KEPT
+        if self.is_known(setting):
+            return Fate.REFUSED if written else Fate.PENDING
+        return Fate.PUBLISHED if written else Fate.MUTE
 
     def fates(self) -> dict[Setting, Fate]:
         """What became of every setting of the target."""
         return {setting: self.fate(setting) for setting in self.target}
+
+    def changes(self) -> list[Setting]:
+        """What is to be written, or written again.
+
+        Nothing that never answered, nor against the owner's choice.
+        """
+        due = (Fate.PENDING, Fate.PUBLISHED, Fate.REFUSED)
+        return [setting for setting, fate in self.fates().items() if fate in due]
 
     def lines(self) -> list[str]:
         """A sentence for each setting of the target that says what became of it."""
@@ -1103,18 +1061,6 @@ READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 CLOSE = 1.0
 
 
-class NoLink(Exception):
-    """A try to connect failed, or a connection was lost: a new try may help.
-
-    Its text is a French sentence; when the time for tries is over, set_gx makes it a Failure.
-    """
-
-
-def no_delay(_client: object, _data: object, sock: Any) -> None:
-    """Switch Nagle's algorithm off, which delays an R/ after a W/ by 40 ms."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 class Link:
     """One connection to the GX's broker, serving a ledger; at its end it disconnects in order."""
 
@@ -1129,14 +1075,10 @@ class Link:
             CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False
         )
         self.client.on_message = self.on_message
-        self.client.on_socket_open = no_delay
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Disconnect in order: what was published is on the wire before the socket closes."""
-        with suppress(NoLink):
+        with suppress(Unreachable):
             self.client.disconnect()
             self.serve(lambda: self.client.socket() is None, CLOSE)
 
@@ -1144,24 +1086,24 @@ class Link:
         """Hand an N/ message to the ledger."""
         topic = message.topic
         payload = bytes(message.payload)
-        name = topic if topic in self.ledger.topics else shown(topic)  # ours is shown whole
-        log.debug(f"MQTT <- {name} {shown(payload.decode(errors='replace'))}")
+        log.debug(f"MQTT <- {shown(topic[-40:])} {shown(payload.decode(errors='replace'))}")
         self.ledger.hear(topic, payload, message.retain)
 
-    def lost(self, reason: str) -> NoLink:
+    def lost(self, reason: str) -> Unreachable:
         """The failure to raise when the broker does not let us in, or not stay."""
-        text = f"GX injoignable à {self.config.where()} ({reason}) : est-il allumé, MQTT activé ?"
+        text = f"GX injoignable à {self.config.where()} ({reason}) : vérifiez qu'il est allumé et"
+        text += " que MQTT y est activé"
         if not self.let_in and not self.config.gxtls:
-            text += " Avec le profil Secured, il faut gxtls"
-        return NoLink(text)
+            text += " (avec le profil Secured, il faut gxtls)"
+        return Unreachable(text)
 
     def connect(self) -> None:
-        """One try, to CONNACK; NoLink, or Unreachable for a certificate that does not match."""
+        """One try, to CONNACK; Unreachable, or WrongCertificate."""
         start = time.monotonic()
         try:
             bounded(min(CONNECT_TRY, self.deadline - start), self.open)
         except ssl.SSLCertVerificationError:
-            raise Unreachable(
+            raise WrongCertificate(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
                 " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
                 f" ({fetch_certificate(self.config.where())})"
@@ -1181,9 +1123,12 @@ class Link:
         if self.config.gxtls:
             self.client.tls_set_context(pinned_context(self.config.gxcert))
         self.client.connect(self.config.gx, self.config.port(), keepalive=15)
+        link: Any = self.client.socket()
+        # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Serve the connection until done() or for so many seconds; NoLink when it is lost."""
+        """Serve the connection until done() or for so many seconds; Unreachable when it is lost."""
         end = min(self.deadline, time.monotonic() + seconds)
         while not done():
             left = end - time.monotonic()
@@ -1192,7 +1137,7 @@ class Link:
             error = self.client.loop(left)
             if error == mqtt.MQTT_ERR_CONN_REFUSED:
                 # A GX that is starting refuses the right password too: a new try may help.
-                raise NoLink(
+                raise Unreachable(
                     "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                     " « MQTT access : On » (pas « Paired devices only »)"
                 )
@@ -1248,11 +1193,10 @@ class Link:
 
     def apply(self) -> None:
         """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
-        changes = self.ledger.changes()
         for _ in range(2):
+            changes = self.ledger.changes()
             self.write(changes)
             self.ask(changes, self.ledger.is_right, ANSWER)
-            changes = [setting for setting in changes if not self.ledger.is_right(setting)]
 
     def work(self, dry_run: bool) -> None:
         """Read, compare, write, confirm; all of it again when an answer was taken back meanwhile.
@@ -1269,10 +1213,9 @@ class Link:
         if not ledger.values:
             self.nobody_answers(dry_run)
             return
-        fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
-        if dry_run:
-            fine.append(Fate.PENDING)
-        unproven = [one.label for one, fate in ledger.fates().items() if fate not in fine]
+        due = [] if dry_run else ledger.changes()
+        fates = ledger.fates().items()
+        unproven = [one.label for one, fate in fates if fate is Fate.MUTE or one in due]
         if unproven:
             raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
@@ -1280,9 +1223,9 @@ class Link:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
         ledger = self.ledger
         if ledger.may_still_answer():
-            raise Unconfirmed("le GX est là mais ses réglages ne répondent pas : redémarre-t-il ?")
+            raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
         if ledger.serials:
-            seen = ", ".join(shown(serial) for serial in sorted(ledger.serials))
+            seen = ", ".join(map(shown, sorted(ledger.serials)))
             raise Unconfirmed(
                 f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce {seen} :"
                 " corrigez secret.py"
@@ -1308,7 +1251,7 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
     deadline = start + GX_CONNECT
     while True:
         try:
-            with Link(config, ledger, deadline) as link:
+            with closing(Link(config, ledger, deadline)) as link:
                 link.connect()
                 deadline = start + GX_WORK  # once let in, the whole time counts
                 link.deadline = deadline
@@ -1317,13 +1260,14 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
                 else:
                     link.work(dry_run)
                 return
-        except (NoLink, Unreachable) as failure:
+        except Unreachable as failure:
             ledger.was_unreachable = True
-            wrong_certificate = isinstance(failure, Unreachable)
-            if wrong_certificate or time.monotonic() + CONNECT_PAUSE >= deadline:
-                kind = Unconfirmed if ledger.written else Unreachable
-                raise kind(str(failure)) from None
-            log.info(sentences(str(failure), f"Nouvel essai dans {CONNECT_PAUSE:g} s"))
+            is_late = time.monotonic() + CONNECT_PAUSE >= deadline
+            if is_late or isinstance(failure, WrongCertificate):
+                if ledger.written:
+                    raise Unconfirmed(str(failure)) from None
+                raise
+            log.info(f"{failure} ; nouvel essai dans {CONNECT_PAUSE:g} s")
         time.sleep(CONNECT_PAUSE)
 
 
@@ -1379,70 +1323,42 @@ class Line(NamedTuple):
 
 
 ESS_MENU = "Settings > System setup > ESS"
-MENU = f"{ESS_MENU} > Scheduled charge levels"
+MENUS = f"{ESS_MENU} > Scheduled charge levels"
+MENU = f"{MENUS} > Schedule 1"
 CLOCK_MENU = "Settings > General > Date & Time > Time zone"
-START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, ((22 * 3600, "22:00"),))
+START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, {79200: "22:00"})
 DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
-DISCHARGES = ((0, "PV"), (1, "PV & Battery"))
+DISCHARGES = {0: "PV", 1: "PV & Battery"}
 DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", names=DISCHARGES)
-DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names=((0, "Off"),))
+DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names={0: "Off"})
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
 
 
-def any_value(_value: Any) -> bool:
-    """It is only shown."""
-    return True
-
-
-def one_of(*right: Value) -> Callable[[Any], bool]:
-    """Whether a value is one of these."""
-    return lambda value: value in right
-
-
-def same_clock(zone: Any) -> bool:
-    """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
-    now = paris_now()
-    try:
-        other = ZoneInfo(zone.lstrip("/"))
-    except (LookupError, OSError, ValueError):
-        return False
-    moments = (now, now + timedelta(days=182))
-    return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
-
-
-# For each setting: is it right, and what to do when it is not.
-CHECKS: dict[Setting, tuple[Callable[[Any], bool], str]] = {
-    HUB4_MODE: (
-        one_of(1, 2),
-        f"le script ne règle pas BatteryLife dans ce mode : {ESS_MENU} > Mode",
-    ),
-    BATTERY_LIFE: (
-        one_of(*STATES_ON, *STATES_OFF),
-        f"bloque la charge programmée : {ESS_MENU} > Mode",
-    ),
-    MIN_SOC: (any_value, ""),
-    SOC: (any_value, ""),
-    DAY: (
-        one_of(EVERY_DAY),
-        f"la recharge n'a pas lieu tous les soirs : {MENU} > Schedule 1 > Day, Every day",
-    ),
-    START: (one_of(22 * 3600), f"il faut 22:00 : {MENU} > Schedule 1 > Start time"),
-    DURATION: (one_of(8 * 3600), f"il faut 8 h : {MENU} > Schedule 1 > Duration"),
-    DISCHARGE: (one_of(0), f"il faut PV : {MENU} > Schedule 1 > Self-consumption above limit"),
-    DYNAMIC_ESS: (one_of(0), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
-    TIME_ZONE: (same_clock, f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
-}
-for n in range(1, 5):
-    other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
-    CHECKS[other_day] = (
-        one_of(*INACTIVE_DAYS),
-        f"actif, il peut charger en heures pleines : {MENU}",
-    )
-RELAY_CHECKS = {
-    **dict.fromkeys(RELAYS.values(), (any_value, "")),
-    **dict.fromkeys(RELAY_FUNCTIONS.values(), (one_of(MANUAL), f"il faut {RELAY_MENU}")),
-}
 NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
+Checks = dict[Setting, tuple[Collection[str], str]]
+
+
+def checks(relais: int | None) -> Checks:
+    """For each setting what it should show, if anything, and what to do when it does not."""
+    checks: Checks = {
+        HUB4_MODE: (["ESS"], f"le script n'y règle pas BatteryLife : {ESS_MENU} > Mode"),
+        BATTERY_LIFE: (["on", "off"], f"bloque la charge programmée : {ESS_MENU} > Mode"),
+        MIN_SOC: ([], ""),
+        SOC: ([], ""),
+        DAY: (["tous les jours"], f"pas de recharge tous les soirs : {MENU} > Day, Every day"),
+        START: (["22:00"], f"il faut 22:00 : {MENU} > Start time"),
+        DURATION: (["8 h"], f"il faut 8 h : {MENU} > Duration"),
+        DISCHARGE: (["PV"], f"il faut PV : {MENU} > Self-consumption above limit"),
+        DYNAMIC_ESS: (["Off"], f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
+        TIME_ZONE: (["Europe/Paris"], f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
+    }
+    for n in range(1, 5):
+        other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
+        checks[other_day] = (["inactif"], f"actif, il peut charger en heures pleines : {MENUS}")
+    if relais:
+        checks[RELAYS[relais]] = ([], "")
+        checks[RELAY_FUNCTIONS[relais]] = (["Manual"], f"il faut {RELAY_MENU}")
+    return checks
 
 
 def check_clock(now: datetime) -> Line:
@@ -1457,13 +1373,13 @@ def check_clock(now: datetime) -> Line:
 
 def check_secret(path: Path, problems: Collection[str], hints: Collection[str]) -> Iterator[Line]:
     """What is wrong in secret.py, or that nothing is."""
+    if path.stat().st_mode & stat.S_IROTH:
+        hints = [*hints, f"lisible par tous : chmod 600 {path}"]
     for problem in problems:
         yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
     for hint in hints:
         yield Line(ATTENTION, "secret.py", hint)
-    if path.stat().st_mode & stat.S_IROTH:
-        yield Line(ATTENTION, "secret.py", f"lisible par tous : chmod 600 {path}")
-    elif not problems and not hints:
+    if not problems and not hints:
         yield Line(OK, "secret.py", str(path))
 
 
@@ -1471,14 +1387,14 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     """A line for each source, and one more when none gives today's colour."""
     sources: dict[str, Callable[[], Mapping[str, Any]]] = {}
     if config.use_eco and config.ecodevice:
-        sources["EcoDevice"] = lambda: ask_ecodevice(config)._asdict()
+        sources["EcoDevice"] = partial(ask_ecodevice, config)
     if config.use_api:
         sources |= {source: partial(ask_web, source, known_days(now)) for source in WEB_SOURCES}
     is_known = False
     for source, ask in sources.items():
         try:
-            found = {"aujourdhui": None, "demain": None, **ask()}
-        except (NoAnswer, NoColour) as failure:
+            found = ask()
+        except NoColour as failure:
             if config.use_api and isinstance(failure, NoAnswer):
                 # Other sources are left; of another contract none could say anything.
                 advice = "rien à faire si une autre source répond"
@@ -1486,10 +1402,10 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
             else:
                 yield Line(ERREUR, source, str(failure), failure.code)
             continue
-        aujourdhui, demain = found["aujourdhui"], found["demain"]
-        if aujourdhui:
+        if "aujourdhui" in found:
             is_known = True
-        told = f"aujourd'hui {aujourdhui or 'inconnu'}, demain {demain or 'non annoncé'}"
+        demain = found.get("demain")
+        told = f"aujourd'hui {found.get('aujourdhui', 'inconnu')}, demain {demain or 'non annoncé'}"
         if "periode" in found:
             told += f", période {found['periode']}"
         is_late = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
@@ -1509,27 +1425,36 @@ def check_serial(serial: str, announced: Collection[str]) -> Line:
     return Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
 
 
-def check_setting(setting: Setting, value: Value | None) -> Line:
+def same_clock(zone: str) -> bool:
+    """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
+    now = paris_now()
+    try:
+        other = ZoneInfo(zone.lstrip("/"))
+    except (LookupError, OSError, ValueError):
+        return False
+    moments = (now, now + timedelta(days=182))
+    return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
+
+
+def check_setting(setting: Setting, value: Value | None, checks: Checks) -> Line:
     """Whether a setting of the GX is right, and what to do when it is not."""
-    is_right, advice = (CHECKS | RELAY_CHECKS)[setting]
     told = setting.text(value)
+    right, advice = checks[setting]
     if value is None and setting in NEEDED:
         return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
     if value is None:
         return Line(ATTENTION, setting.label, "non lisible")
-    if is_right(value):
+    if not right or told in right or (setting is TIME_ZONE and same_clock(told)):
         return Line(OK, setting.label, told)
     return Line(ATTENTION, setting.label, f"{told}, {advice}")
 
 
 def check_gx(config: Config) -> Iterator[Line]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = list(CHECKS)
-    if config.relais:
-        settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
+    settings = checks(config.relais)
     ledger = Ledger(config.gxsn.lower(), {}, settings)
     try:
-        with Link(config, ledger, time.monotonic() + GX_CONNECT) as link:
+        with closing(Link(config, ledger, time.monotonic() + GX_CONNECT)) as link:
             link.connect()
             yield Line(OK, "GX", f"joint à {config.where()}")
             link.subscribe()
@@ -1540,12 +1465,12 @@ def check_gx(config: Config) -> Iterator[Line]:
                 ledger = link.ledger = Ledger(announced, {}, settings)
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
-    except (Unreachable, NoLink) as failure:
+    except Unreachable as failure:
         yield Line(ERREUR, "GX", str(failure), Exit.GX)
         return
     if ledger.values:
         for setting in settings:
-            yield check_setting(setting, ledger.values.get(setting))
+            yield check_setting(setting, ledger.values.get(setting), settings)
     else:
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
         yield Line(ERREUR, "réglages du GX", trouble, Exit.UNCONFIRMED)
@@ -1561,7 +1486,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
         return
     yield from check_secret(path, problems.values(), hints)
     yield from check_colours(config, now)
-    if config.gx and not problems.keys() & {"gxtls", "gxcert", "gxport", "gxpassword"}:
+    if not problems.keys() & {"gx", "gxport", "gxtls", "gxcert", "gxpassword"}:
         yield from check_gx(config)
     if config.prowlkey:
         trouble = prowl(config.prowlkey, pyprowl.Prowl.verify_key)
@@ -1586,26 +1511,15 @@ def check(path: Path, quiet: bool, now: datetime) -> Exit:
 
 # ---- Program -------------------------------------------------------------------------------------
 
-# What argparse says of a wrong option, and what we say.
-TROUBLES = {
-    "unrecognized": ": option inconnue",
-    "expected one": ": il manque la valeur",
-    "invalid": ": valeur inconnue",
-    "not allowed with": "ne vont pas ensemble",
-    "ignored explicit": "ne prend pas de valeur",
-}
-
 
 class Parser(argparse.ArgumentParser):
     """argparse, with its errors in French and as a Failure."""
 
     def error(self, message: str) -> NoReturn:
-        """Say which options are wrong, and how."""
+        """Say which options are wrong."""
         named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["ligne de commande"]
-        for english, trouble in TROUBLES.items():
-            if english in message:
-                raise WrongUsage(f"{' et '.join(named)} {trouble} (voir --help)")
-        raise WrongUsage(message)
+        trouble = "inconnu, mal employé ou incompatible"
+        raise WrongUsage(f"{' et '.join(named)} : {trouble} (voir --help)")
 
 
 def couleur(text: str) -> Couleur:
@@ -1652,15 +1566,18 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 
 
-def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
-    """What the owner should know beside the settings, for stderr and for the push.
+def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
+    """Say what became of the settings, and what the owner should know beside them.
 
-    What is looked at here is among the run's read_only settings. today: the profile of today's
-    colour, unless it was imposed.
+    The latter is returned, since it belongs into the push, too. It rests on what the run read
+    (read_only). today: the profile of today's colour, unless it was imposed.
     """
+    for line in ledger.lines():
+        log.info(line)
     told = []
-    if Fate.OWNERS_CHOICE in ledger.fates().values():
-        told.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
+    choice = ledger.owners_choice()
+    if choice:
+        told.append(f"{choice} : BatteryLife est {Fate.OWNERS_CHOICE}")
     if today:
         told += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
@@ -1669,6 +1586,11 @@ def remarks(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
         if function != MANUAL:
             held = f"{setting.label} : {setting.text(function)}"
             told.append(f"{held}, l'écriture ne tient pas ; {RELAY_MENU}")
+    for remark in told:
+        log.warning(remark)
+    if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
+        told.append(INACTIVE)
+        log.info(INACTIVE)
     return told
 
 
@@ -1690,18 +1612,11 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    for line in ledger.lines():
-        log.info(line)
     today = None if options.today else config.profile(tempo.aujourdhui)
-    for remark in remarks(ledger, config, today):
-        told.append(remark)
-        log.warning(remark)
-    if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
-        told.append(INACTIVE)
-        log.info(INACTIVE)
+    told += tell_gx(ledger, config, today)
     if failure:
         eve = f"demain {tempo.demain} : " if tempo.demain else ""
-        raise type(failure)(sentences(f"{eve}{failure}", ledger.left_with(), *told))
+        raise type(failure)(" ; ".join([f"{eve}{failure}", ledger.left_with(), *told]))
     notice = change_notice(tempo, config, ledger.fates())
     if notice:
         priority = HIGH if tempo.demain is Couleur.ROUGE else NORMAL

@@ -13,7 +13,7 @@ from gx_simulator import GxSimulator
 from house import House
 
 STATES = {"on": 1, "off": 10, None: None}
-NOTHING = "Rien n'a été écrit, le GX garde ses réglages."
+NOTHING = "rien n'a été écrit, le GX garde ses réglages"
 ALIVE = "le GX est là mais ses réglages ne répondent pas"
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 OTHER = "aaaaaaaaaaaa"  # the serial of another GX
