@@ -1323,8 +1323,8 @@ class Line(NamedTuple):
 
 
 ESS_MENU = "Settings > System setup > ESS"
-MENUS = f"{ESS_MENU} > Scheduled charge levels"
-MENU = f"{MENUS} > Schedule 1"
+SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
+SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
 CLOCK_MENU = "Settings > General > Date & Time > Time zone"
 START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, {79200: "22:00"})
 DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
@@ -1332,33 +1332,37 @@ DISCHARGES = {0: "PV", 1: "PV & Battery"}
 DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", names=DISCHARGES)
 DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names={0: "Off"})
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
-
-
 NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-Checks = dict[Setting, tuple[Collection[str], str]]
+Wanted = dict[Setting, tuple[Collection[str], str]]
 
 
-def checks(relais: int | None) -> Checks:
-    """For each setting what it should show, if anything, and what to do when it does not."""
-    checks: Checks = {
-        HUB4_MODE: (["ESS"], f"le script n'y règle pas BatteryLife : {ESS_MENU} > Mode"),
+def wanted_settings(relais: int | None) -> Wanted:
+    """For each setting the texts that are right (none: any is), and what to do about another."""
+    wanted: Wanted = {
+        HUB4_MODE: (["ESS"], f"BatteryLife reste tel quel en contrôle externe : {ESS_MENU} > Mode"),
         BATTERY_LIFE: (["on", "off"], f"bloque la charge programmée : {ESS_MENU} > Mode"),
         MIN_SOC: ([], ""),
         SOC: ([], ""),
-        DAY: (["tous les jours"], f"pas de recharge tous les soirs : {MENU} > Day, Every day"),
-        START: (["22:00"], f"il faut 22:00 : {MENU} > Start time"),
-        DURATION: (["8 h"], f"il faut 8 h : {MENU} > Duration"),
-        DISCHARGE: (["PV"], f"il faut PV : {MENU} > Self-consumption above limit"),
+        DAY: (
+            ["tous les jours"],
+            f"pas de recharge tous les soirs : {SCHEDULE_MENU} > Day, Every day",
+        ),
+        START: (["22:00"], f"il faut 22:00 : {SCHEDULE_MENU} > Start time"),
+        DURATION: (["8 h"], f"il faut 8 h : {SCHEDULE_MENU} > Duration"),
+        DISCHARGE: (["PV"], f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit"),
         DYNAMIC_ESS: (["Off"], f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
         TIME_ZONE: (["Europe/Paris"], f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
     }
     for n in range(1, 5):
         other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
-        checks[other_day] = (["inactif"], f"actif, il peut charger en heures pleines : {MENUS}")
+        wanted[other_day] = (
+            ["inactif"],
+            f"actif, il peut charger en heures pleines : {SCHEDULES_MENU}",
+        )
     if relais:
-        checks[RELAYS[relais]] = ([], "")
-        checks[RELAY_FUNCTIONS[relais]] = (["Manual"], f"il faut {RELAY_MENU}")
-    return checks
+        wanted[RELAYS[relais]] = ([], "")
+        wanted[RELAY_FUNCTIONS[relais]] = (["Manual"], f"il faut {RELAY_MENU}")
+    return wanted
 
 
 def check_clock(now: datetime) -> Line:
@@ -1436,10 +1440,10 @@ def same_clock(zone: str) -> bool:
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
-def check_setting(setting: Setting, value: Value | None, checks: Checks) -> Line:
+def check_setting(setting: Setting, value: Value | None, wanted: Wanted) -> Line:
     """Whether a setting of the GX is right, and what to do when it is not."""
     told = setting.text(value)
-    right, advice = checks[setting]
+    right, advice = wanted[setting]
     if value is None and setting in NEEDED:
         return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
     if value is None:
@@ -1451,7 +1455,7 @@ def check_setting(setting: Setting, value: Value | None, checks: Checks) -> Line
 
 def check_gx(config: Config) -> Iterator[Line]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = checks(config.relais)
+    settings = wanted_settings(config.relais)
     ledger = Ledger(config.gxsn.lower(), {}, settings)
     try:
         with closing(Link(config, ledger, time.monotonic() + GX_CONNECT)) as link:
