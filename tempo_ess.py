@@ -381,12 +381,12 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
         if min_soc > charge and not problems.keys() & {chg, min_}:
-            told = f"{min_} = {min_soc}, {chg} = {charge}"
-            problems[chg] = f"{told} : {min_} ne doit pas dépasser {chg}"
+            given = f"{min_} = {min_soc}, {chg} = {charge}"
+            problems[chg] = f"{given} : {min_} ne doit pas dépasser {chg}"
     debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
-        told = f"relais_debut = {debut}, relais_fin = {fin}"
-        problems["relais_fin"] = f"{told} : il faut le début avant la fin"
+        given = f"relais_debut = {debut}, relais_fin = {fin}"
+        problems["relais_fin"] = f"{given} : il faut le début avant la fin"
     if config.port() > 65535:
         problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
     if config.gxtls:
@@ -411,8 +411,8 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
         if type(value) is rule.kind and re.fullmatch(rule.pattern, str(value)):
             values[name] = value
         else:
-            told = "(masqué)" if name in HIDDEN else repr(value)[:40]
-            problems[name] = f"{name} = {told} : il faut {rule.wanted}"
+            given = "(masqué)" if name in HIDDEN else repr(value)[:40]
+            problems[name] = f"{name} = {given} : il faut {rule.wanted}"
     config = Config(**values)
     if config.gxcert:
         config = config._replace(gxcert=str(folder / config.gxcert))
@@ -437,9 +437,10 @@ def read_source(path: Path) -> bytes:
     try:
         status = path.stat()
         source = path.read_bytes()
+    except FileNotFoundError:
+        raise WrongUsage(f"{path} est absent : copiez secret.py.example et remplissez-le") from None
     except OSError:
-        advice = "copiez secret.py.example et remplissez-le"
-        raise WrongUsage(f"{path} est absent, ou illisible pour vous : {advice}") from None
+        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire") from None
     if status.st_mode & stat.S_IWOTH:
         raise WrongUsage(f"{path} est modifiable par tous, et cron l'exécute : chmod 600 {path}")
     if status.st_uid not in (os.geteuid(), 0):
@@ -525,18 +526,18 @@ def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
     The last evening left the values of today's colour; what is neither these nor what this run
     wrote came from elsewhere.
     """
-    told = []
+    remarks = []
     for setting, expected in profile_settings(today).items():
-        held = before.get(setting)
-        if setting not in written or held is None:
+        value = before.get(setting)
+        if setting not in written or value is None:
             continue
-        if not setting.agrees(held, expected) and not setting.agrees(held, written[setting]):
-            told.append(
-                f"{setting.label} était à {setting.text(held)}"
+        if not setting.agrees(value, expected) and not setting.agrees(value, written[setting]):
+            remarks.append(
+                f"{setting.label} était à {setting.text(value)}"
                 f" au lieu de {setting.text(expected)} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
             )
-    return told
+    return remarks
 
 
 class Fate(StrEnum):
@@ -561,7 +562,7 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
     plan = profile_settings(config.profile(tempo.demain))
-    told = {
+    parts = {
         SOC: f"charge {SOC.text(plan[SOC])}",
         MIN_SOC: f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}",
         BATTERY_LIFE: f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}",
@@ -569,18 +570,18 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     unsure = Fate.PUBLISHED in fates.values()
     if tempo.periode is Periode.HP:
         proof = Fate.PUBLISHED if unsure else "confirmée"
-        charge = f"{told[SOC]} ({proof})"
-        return f"Demain {tempo.demain} : {charge} ; à 22 h {told[MIN_SOC]}, {told[BATTERY_LIFE]}"
-    changed = [one for one in told if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
+        charge = f"{parts[SOC]} ({proof})"
+        return f"Demain {tempo.demain} : {charge} ; à 22 h {parts[MIN_SOC]}, {parts[BATTERY_LIFE]}"
+    changed = [one for one in parts if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
     if not changed:
         return None
     if SOC not in changed:  # the push of 20:05 told of it
-        del told[SOC]
+        del parts[SOC]
     if fates[BATTERY_LIFE] is Fate.OWNERS_CHOICE:  # a remark tells of it
-        del told[BATTERY_LIFE]
+        del parts[BATTERY_LIFE]
     if unsure:
-        return f"Demain {tempo.demain} : {', '.join(told.values())} ({Fate.PUBLISHED})"
-    return f"Demain {tempo.demain}, prêt : {', '.join(told.values())} (confirmés)"
+        return f"Demain {tempo.demain} : {', '.join(parts.values())} ({Fate.PUBLISHED})"
+    return f"Demain {tempo.demain}, prêt : {', '.join(parts.values())} (confirmés)"
 
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
@@ -662,7 +663,7 @@ def http_get(url: str, timeout: float, session: requests.Session) -> bytes:
             body += chunk
             if len(body) >= MAX_BODY:
                 break
-        return body
+        return body[:MAX_BODY]
 
 
 def fetch(url: str, seconds: float, session: requests.Session) -> Json:
@@ -894,10 +895,10 @@ def tell_evening(evening: Evening, now: datetime) -> list[str]:
     """
     tempo = evening.tempo()
     sources = evening.sources
-    told = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
+    colours = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
-        told += f", demain {tempo.demain} ({sources['demain']})"
-    log.info(f"TEMPO : {told}, période {tempo.periode} ({sources['periode']})")
+        colours += f", demain {tempo.demain} ({sources['demain']})"
+    log.info(f"TEMPO : {colours}, période {tempo.periode} ({sources['periode']})")
     if tempo.demain is None:
         # Usual after a blue day; after another one the battery may charge higher than it need.
         costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
@@ -931,8 +932,9 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         value: Any = json_object(payload).get("value")
     except (ValueError, RecursionError):
         return None
-    kinds = (str,) if is_text else (int, float)
-    return value if type(value) in kinds else None
+    if is_text:
+        return value if isinstance(value, str) else None
+    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
 
 
 class Ledger:
@@ -954,7 +956,8 @@ class Ledger:
         self.taken_back = False  # by an empty N/, since Link.read began
         self.serials: set[str] = set()  # announced on this broker
         self.alive = False  # this GX sent a message
-        self.was_unreachable = False  # for at least one try of this run
+        self.was_unreachable = False  # in at least one try of this run
+        self.was_let_in = False  # in at least one try of this run
 
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life."""
@@ -999,6 +1002,16 @@ class Ledger:
             return "Keep batteries charged (State 9)"
         return None
 
+    def is_due(self, setting: Setting) -> bool:
+        """Whether it is to be written, or written again: never against the owner's choice."""
+        if setting is BATTERY_LIFE and self.owners_choice():
+            return False
+        return not self.is_right(setting)
+
+    def changes(self) -> list[Setting]:
+        """What the GX holds otherwise and is to be written."""
+        return [one for one in self.target if self.is_known(one) and self.is_due(one)]
+
     def may_still_answer(self) -> bool:
         """Whether settings that are silent may yet come up.
 
@@ -1009,7 +1022,7 @@ class Ledger:
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
         written = setting in self.written
-        if setting is BATTERY_LIFE and self.owners_choice():
+        if setting is BATTERY_LIFE and self.owners_choice() and not written:
             return Fate.OWNERS_CHOICE
         if self.is_right(setting):
             return Fate.CONFIRMED if written else Fate.KEPT
@@ -1020,14 +1033,6 @@ class Ledger:
     def fates(self) -> dict[Setting, Fate]:
         """What became of every setting of the target."""
         return {setting: self.fate(setting) for setting in self.target}
-
-    def changes(self) -> list[Setting]:
-        """What is to be written, or written again.
-
-        Nothing that never answered, nor against the owner's choice.
-        """
-        due = (Fate.PENDING, Fate.PUBLISHED, Fate.REFUSED)
-        return [setting for setting, fate in self.fates().items() if fate in due]
 
     def lines(self) -> list[str]:
         """A sentence for each setting of the target that says what became of it."""
@@ -1069,7 +1074,6 @@ class Link:
         self.config = config
         self.ledger = ledger
         self.deadline = deadline
-        self.let_in = False
         name = f"tempo_ess-{uuid4().hex[:12]}"  # no second run shares it
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False
@@ -1093,7 +1097,7 @@ class Link:
         """The failure to raise when the broker does not let us in, or not stay."""
         text = f"GX injoignable à {self.config.where()} ({reason}) : vérifiez qu'il est allumé et"
         text += " que MQTT y est activé"
-        if not self.let_in and not self.config.gxtls:
+        if not self.ledger.was_let_in and not self.config.gxtls:
             text += " (avec le profil Secured, il faut gxtls)"
         return Unreachable(text)
 
@@ -1110,10 +1114,10 @@ class Link:
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
-        left = start + CONNECT_TRY - time.monotonic()
-        if not self.serve(self.client.is_connected, left):
+        remaining = start + CONNECT_TRY - time.monotonic()
+        if not self.serve(self.client.is_connected, remaining):
             raise self.lost("pas de réponse à temps")
-        self.let_in = True
+        self.ledger.was_let_in = True
 
     def open(self) -> None:
         """The TCP and TLS part of connect; OSError or ValueError."""
@@ -1124,17 +1128,18 @@ class Link:
             self.client.tls_set_context(pinned_context(self.config.gxcert))
         self.client.connect(self.config.gx, self.config.port(), keepalive=15)
         link: Any = self.client.socket()
-        # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if link:  # else it was cut at once, as serve will find
+            # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self, done: Callable[[], bool], seconds: float) -> bool:
         """Serve the connection until done() or for so many seconds; Unreachable when it is lost."""
         end = min(self.deadline, time.monotonic() + seconds)
         while not done():
-            left = end - time.monotonic()
-            if left <= 0:
+            remaining = end - time.monotonic()
+            if remaining <= 0:
                 return False
-            error = self.client.loop(left)
+            error = self.client.loop(remaining)
             if error == mqtt.MQTT_ERR_CONN_REFUSED:
                 # A GX that is starting refuses the right password too: a new try may help.
                 raise Unreachable(
@@ -1193,10 +1198,11 @@ class Link:
 
     def apply(self) -> None:
         """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
+        due = self.ledger.changes()
         for _ in range(2):
-            changes = self.ledger.changes()
-            self.write(changes)
-            self.ask(changes, self.ledger.is_right, ANSWER)
+            self.write(due)
+            self.ask(due, self.ledger.is_right, ANSWER)
+            due = [setting for setting in due if self.ledger.is_due(setting)]
 
     def work(self, dry_run: bool) -> None:
         """Read, compare, write, confirm; all of it again when an answer was taken back meanwhile.
@@ -1213,9 +1219,10 @@ class Link:
         if not ledger.values:
             self.nobody_answers(dry_run)
             return
-        due = [] if dry_run else ledger.changes()
-        fates = ledger.fates().items()
-        unproven = [one.label for one, fate in fates if fate is Fate.MUTE or one in due]
+        fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
+        if dry_run:
+            fine.append(Fate.PENDING)
+        unproven = [one.label for one, fate in ledger.fates().items() if fate not in fine]
         if unproven:
             raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
@@ -1262,7 +1269,8 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
                 return
         except Unreachable as failure:
             ledger.was_unreachable = True
-            is_late = time.monotonic() + CONNECT_PAUSE >= deadline
+            # A try that the deadline cuts short would hide the reason of the one before.
+            is_late = time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline
             if is_late or isinstance(failure, WrongCertificate):
                 if ledger.written:
                     raise Unconfirmed(str(failure)) from None
@@ -1368,11 +1376,11 @@ def wanted_settings(relais: int | None) -> Wanted:
 def check_clock(now: datetime) -> Line:
     """The machine's clock, which cron follows."""
     here = now.astimezone()
-    told = f"{here:%H:%M} (UTC{here:%z})"
+    clock = f"{here:%H:%M} (UTC{here:%z})"
     if here.utcoffset() == now.utcoffset():
-        return Line(OK, "heure de la machine", told)
+        return Line(OK, "heure de la machine", clock)
     advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
-    return Line(ATTENTION, "heure de la machine", f"{told}, {now:%H:%M} à Paris ; {advice}")
+    return Line(ATTENTION, "heure de la machine", f"{clock}, {now:%H:%M} à Paris ; {advice}")
 
 
 def check_secret(path: Path, problems: Collection[str], hints: Collection[str]) -> Iterator[Line]:
@@ -1409,11 +1417,13 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         if "aujourdhui" in found:
             is_known = True
         demain = found.get("demain")
-        told = f"aujourd'hui {found.get('aujourdhui', 'inconnu')}, demain {demain or 'non annoncé'}"
+        colours = (
+            f"aujourd'hui {found.get('aujourdhui', 'inconnu')}, demain {demain or 'non annoncé'}"
+        )
         if "periode" in found:
-            told += f", période {found['periode']}"
+            colours += f", période {found['periode']}"
         is_late = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
-        yield Line(ATTENTION if is_late else OK, source, told)
+        yield Line(ATTENTION if is_late else OK, source, colours)
     if not is_known:
         trouble = "aucune source ne la donne : rien ne serait réglé"
         yield Line(ERREUR, "couleur du jour", trouble, Exit.COLOUR)
@@ -1442,15 +1452,15 @@ def same_clock(zone: str) -> bool:
 
 def check_setting(setting: Setting, value: Value | None, wanted: Wanted) -> Line:
     """Whether a setting of the GX is right, and what to do when it is not."""
-    told = setting.text(value)
+    text = setting.text(value)
     right, advice = wanted[setting]
     if value is None and setting in NEEDED:
         return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
     if value is None:
         return Line(ATTENTION, setting.label, "non lisible")
-    if not right or told in right or (setting is TIME_ZONE and same_clock(told)):
-        return Line(OK, setting.label, told)
-    return Line(ATTENTION, setting.label, f"{told}, {advice}")
+    if not right or text in right or (setting is TIME_ZONE and same_clock(text)):
+        return Line(OK, setting.label, text)
+    return Line(ATTENTION, setting.label, f"{text}, {advice}")
 
 
 def check_gx(config: Config) -> Iterator[Line]:
@@ -1547,7 +1557,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     mode = parser.add_mutually_exclusive_group()
-    volume = parser.add_mutually_exclusive_group()
+    verbosity = parser.add_mutually_exclusive_group()
     secret = Path(__file__).with_name("secret.py")
     add("--config", metavar="FICHIER", type=Path, default=secret, help="au lieu de secret.py")
     mode.add_argument(
@@ -1559,8 +1569,10 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--period", metavar="HP|HC", type=periode, help="impose la période")
     add("--no-confirm", action="store_true", help="publie sans lire : pour un broker de test")
     add("--no-notify", action="store_true", help="n'envoie pas de notification")
-    volume.add_argument("--quiet", action="store_true", help="ne dit que ce qui ne va pas")
-    volume.add_argument("--verbose", action="store_true", help="dit aussi chaque message échangé")
+    verbosity.add_argument("--quiet", action="store_true", help="ne dit que ce qui ne va pas")
+    verbosity.add_argument(
+        "--verbose", action="store_true", help="dit aussi chaque message échangé"
+    )
     version = f"tempo_ess {__version__}"
     add("--version", action="version", version=version, help="affiche la version")
     add("-h", "--help", action="help", help="affiche cette aide")
@@ -1578,31 +1590,32 @@ def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     """
     for line in ledger.lines():
         log.info(line)
-    told = []
-    choice = ledger.owners_choice()
-    if choice:
-        told.append(f"{choice} : BatteryLife est {Fate.OWNERS_CHOICE}")
+    remarks = []
+    if Fate.OWNERS_CHOICE in ledger.fates().values():
+        remarks.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
     if today:
-        told += somebody_else(ledger.written, today, ledger.before)
+        remarks += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
         function = ledger.values.get(setting, MANUAL)
         if function != MANUAL:
-            held = f"{setting.label} : {setting.text(function)}"
-            told.append(f"{held}, l'écriture ne tient pas ; {RELAY_MENU}")
-    for remark in told:
+            remarks.append(
+                f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas ;"
+                f" {RELAY_MENU}"
+            )
+    for remark in remarks:
         log.warning(remark)
     if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
-        told.append(INACTIVE)
+        remarks.append(INACTIVE)
         log.info(INACTIVE)
-    return told
+    return remarks
 
 
 def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     """The evening in one straight line, or Failure with what the GX is left with."""
     imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
     evening = read_evening(imposed, config, now)
-    told = tell_evening(evening, now)
+    remarks = tell_evening(evening, now)
     tempo = evening.tempo()
     target = target_settings(tempo, config, now)
     read_only = [DAY]
@@ -1617,14 +1630,14 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
     except Failure as error:
         failure = error
     today = None if options.today else config.profile(tempo.aujourdhui)
-    told += tell_gx(ledger, config, today)
+    remarks += tell_gx(ledger, config, today)
     if failure:
-        eve = f"demain {tempo.demain} : " if tempo.demain else ""
-        raise type(failure)(" ; ".join([f"{eve}{failure}", ledger.left_with(), *told]))
+        prefix = f"demain {tempo.demain} : " if tempo.demain else ""
+        raise type(failure)(" ; ".join([f"{prefix}{failure}", ledger.left_with(), *remarks]))
     notice = change_notice(tempo, config, ledger.fates())
     if notice:
         priority = HIGH if tempo.demain is Couleur.ROUGE else NORMAL
-        push(config, " ; ".join([notice, *told]), priority)
+        push(config, " ; ".join([notice, *remarks]), priority)
 
 
 def open_output(quiet: bool, verbose: bool) -> None:

@@ -291,6 +291,12 @@ def test_absent_file_says_to_copy_the_example(closed_house: House) -> None:
     assert "secret.py.example" in refusal(closed_house, "--config", absent)
 
 
+def test_a_secret_py_that_cannot_be_read_is_not_to_be_copied_over(closed_house: House) -> None:
+    said = refusal(closed_house, "--config", str(closed_house.folder))
+    assert "n'est pas un fichier" in said
+    assert "secret.py.example" not in said
+
+
 @pytest.mark.parametrize("mode", [0o602, 0o646, 0o666, 0o777], ids=oct)
 def test_world_writable_is_refused_and_not_executed(closed_house: House, mode: int) -> None:
     proof = closed_house.folder / "executed"

@@ -134,6 +134,15 @@ def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
     assert BATTERY_LIFE not in ledger.changes()
 
 
+def test_battery_life_that_was_written_before_the_owners_choice_is_told_as_it_is() -> None:
+    ledger = written(BLUE)
+    hear(ledger, {HUB4_MODE: 3})
+    assert ledger.fate(BATTERY_LIFE) is Fate.PUBLISHED
+    assert not ledger.is_due(BATTERY_LIFE)
+    hear(ledger, RED)
+    assert ledger.fate(BATTERY_LIFE) is Fate.CONFIRMED
+
+
 def test_a_float_equals_its_integer_and_a_silent_setting_is_not_written() -> None:
     ledger = ledger_of({SOC: 100, MIN_SOC: 30}, {MIN_SOC: 30.0})
     assert ledger.changes() == []
@@ -177,7 +186,7 @@ def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
 
 def test_what_is_not_a_number_is_no_answer() -> None:
     ledger = Ledger(SN, RED, [])
-    for value in ("null", '"80"', "true", "[]"):
+    for value in ("null", '"80"', "true", "[]", "NaN", "-Infinity", "9" * 400):
         for payload in (value, f'{{"value":{value}}}', "{"):
             ledger.hear(f"N/{SN}/{SOC.path}", payload.encode(), False)
             assert not ledger.is_known(SOC), payload
@@ -186,7 +195,9 @@ def test_what_is_not_a_number_is_no_answer() -> None:
 def test_a_write_is_right_once_the_target_is_shown_and_not_for_a_late_old_answer() -> None:
     ledger = written(BLUE)
     assert shown(ledger) == ([], [])
+    assert ledger.changes() == [], "what is silent is not written"
     hear(ledger, BLUE)
+    assert ledger.changes() == list(RED)
     assert shown(ledger)[1] == []
     hear(ledger, RED | {BATTERY_LIFE: 11, MIN_SOC: 30.0})
     assert shown(ledger)[1] == [SOC, BATTERY_LIFE]

@@ -179,7 +179,9 @@ def test_a_connection_that_never_comes_back_says_what_the_gx_is_left_with(
     house: House, gx: GxSimulator, cut: str, code: int, words: str
 ) -> None:
     house.secret(gxport=Peer(way(house.broker.port, cut, back=False)).port)
-    failed(house, house.run(at=AT, scale=0.03), code, words)
+    result = house.run(at=AT, scale=0.03)
+    failed(house, result, code, words)
+    assert "Secured" not in result.err, "the broker let it in"
     assert bool(gx.writes) == (code == 5 and cut != "W/")
     house.writes()
 
@@ -285,8 +287,9 @@ def test_one_clock_bounds_lost_connections_once_the_gx_let_the_run_in(
 ) -> None:
     """Longer than the one for a GX that never lets it in; no new connection winds it up again."""
     house.secret(gxport=Peer(way(house.broker.port, "W/", again=True)).port)
+    limits = {"GX_CONNECT": 1, "GX_WORK": 4, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2}
     start = time.monotonic()
-    result = house.run(at=AT, limits={"GX_CONNECT": 1, "GX_WORK": 4, "CONNECT_PAUSE": 0.2})
+    result = house.run(at=AT, limits=limits)
     assert 3 < time.monotonic() - start < 4 + BUSY
     failed(house, result, 5)
     assert gx.writes == []
