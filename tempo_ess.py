@@ -97,17 +97,17 @@ class WrongUsage(Failure):
 
 
 class NoColour(Failure):
-    """Today's colour is not to be had: the run ends."""
+    """Today's colour is not to be had, and the run ends; only a NoAnswer leaves other sources."""
 
     code = Exit.COLOUR
 
 
 class NoAnswer(NoColour):
-    """A single source is down or does not know: the next one is asked."""
+    """One source of colours is down or does not know: the run goes on with the next."""
 
 
 class TryAgain(NoAnswer):
-    """A single source is down, and a new try may help."""
+    """One source of colours is down, and a new try may help."""
 
 
 class Unreachable(Failure):
@@ -161,7 +161,10 @@ class Tempo(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """The settings for a day of one colour; charge (Schedule 1 SoC) and MinSoc in percent."""
+    """The settings for a day of one colour; charge (Schedule 1 SoC) and MinSoc in percent.
+
+    One more needs its line in Config, profile_settings, change_notice and wanted_settings.
+    """
 
     charge: int
     min_soc: int
@@ -206,7 +209,7 @@ STATE_OFF = 10
 STATES_OFF = range(10, 13)
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: switched off, 1..11 is kept negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
-MANUAL = 2  # a relay's function: the only one with which a write holds
+MANUAL = 2  # a relay's function: the only one with which a write to the relay holds
 
 
 class Setting(NamedTuple):
@@ -276,7 +279,7 @@ class Config(NamedTuple):
     ecopassword: str = ""
     ecoinput: int = 1
     use_eco: bool = True
-    use_api: bool = True
+    use_api: bool = True  # all of WEB_SOURCES
     gx: str = ""
     gxsn: str = ""
     gxport: int | None = None  # see port()
@@ -317,11 +320,11 @@ class Config(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a variable of secret.py must be: its type, how it is written, and that in French."""
+    """What a variable of secret.py must be."""
 
     kind: type
-    pattern: str
-    wanted: str
+    pattern: str  # of str(value), where a list shows its texts as 'BLANC'
+    wanted: str  # the same in French
 
 
 ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
@@ -364,7 +367,7 @@ def pinned_context(cert: str) -> ssl.SSLContext:
     return context
 
 
-def fetch_certificate(where: str) -> str:
+def certificate_command(where: str) -> str:
     """The command that fetches the certificate of the GX at this address and port."""
     return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
 
@@ -393,7 +396,9 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
         try:
             pinned_context(config.gxcert)
         except (OSError, ValueError):
-            advice = f"il faut le certificat du GX, obtenu par {fetch_certificate(config.where())}"
+            advice = (
+                f"il faut le certificat du GX, obtenu par {certificate_command(config.where())}"
+            )
             problems.setdefault("gxcert", f"gxcert = {config.gxcert!r} : {advice}")
 
 
@@ -590,7 +595,7 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
 ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable (tests/FACTS.md, EcoDevice)
-WEB_SOURCE = 15.0
+WEB_SOURCE = 15.0  # for all the requests to one source
 PROWL = 15.0
 MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
 
@@ -631,7 +636,7 @@ def why(error: BaseException) -> str:
     Never the exception's own words, which can hold a key or the peer's bytes.
     """
     if isinstance(error, requests.exceptions.SSLError):
-        return "échec TLS"  # its cause is no OSError
+        return "échec TLS"  # its first cause is an error of urllib3's, which is no OSError
     while cause := error.__cause__ or error.__context__:
         error = cause
     for kind, words in WORDS:
@@ -741,7 +746,8 @@ def ask_ecodevice(config: Config) -> dict[str, Any]:
         raise NoAnswer(f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur") from None
 
 
-# Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers.
+# Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers;
+# what came before a failure counts.
 Calendar = dict[str, Couleur]
 
 RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
@@ -876,9 +882,9 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     if config.use_eco:
         evening.ask("EcoDevice", partial(ask_ecodevice, config), logging.WARNING)
     evening.learn("horloge", {"periode": periode_at(now)})
+    days = known_days(now)
     if config.use_api:
         for source in WEB_SOURCES:
-            days = known_days(now)
             unknown = {name: days[name] for name in days if name not in evening.found}
             if unknown:
                 evening.ask(source, partial(ask_web, source, unknown), logging.INFO)
@@ -940,9 +946,9 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
 class Ledger:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Link.read empties `values` and fills it. A write removes a value, and the next answer brings it
-    back. So does an empty N/: the GX's settings service went away, and once it is back it may have
-    lost what was written. The rest is kept for the whole run, over lost connections.
+    Link.read empties `values` and fills it. A value is removed by a write, and by an empty N/: the
+    GX's settings service went away, and once it is back it may have lost what was written. The next
+    answer brings it back. The rest is kept for the whole run, over lost connections.
     """
 
     def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
@@ -1012,10 +1018,10 @@ class Ledger:
         """What the GX holds otherwise and is to be written."""
         return [one for one in self.target if self.is_known(one) and self.is_due(one)]
 
-    def may_still_answer(self) -> bool:
-        """Whether settings that are silent may yet come up.
+    def is_gx_there(self) -> bool:
+        """Whether this GX is on the broker, even when none of its settings answer.
 
-        This GX spoke; or nobody did, after a try that failed: a GX that is starting.
+        It sent a message; or nobody did, after a try that failed: taken for a GX that is starting.
         """
         return self.alive or (self.was_unreachable and not self.serials)
 
@@ -1110,7 +1116,7 @@ class Link:
             raise WrongCertificate(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
                 " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
-                f" ({fetch_certificate(self.config.where())})"
+                f" ({certificate_command(self.config.where())})"
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
@@ -1146,12 +1152,12 @@ class Link:
                     "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                     " « MQTT access : On » (pas « Paired devices only »)"
                 )
-            if error and not done():  # at the end the close was waited for
+            if error and not done():  # close() waits for the end, which is an error here
                 raise self.lost("connexion coupée")
         return True
 
     def publish(self, kind: str, setting: Setting, payload: str = "") -> None:
-        """R/ or W/: QoS 0, not retained; any other W/ the GX's FlashMQ runs a second time later."""
+        """R/ or W/, with QoS 0 and not retained: FlashMQ runs any other W/ a second time later."""
         topic = f"{kind}/{self.ledger.serial}/{setting.path}"
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
@@ -1185,7 +1191,7 @@ class Link:
         for setting in ledger.read_only:  # answered meanwhile, as a rule
             self.publish("R", setting)
         self.ask(ledger.target, ledger.is_known, ANSWER)
-        if ledger.may_still_answer():
+        if ledger.is_gx_there():
             self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
         if ledger.values:
             self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
@@ -1217,7 +1223,7 @@ class Link:
             if not ledger.taken_back or time.monotonic() >= self.deadline:
                 break
         if not ledger.values:
-            self.nobody_answers(dry_run)
+            self.handle_silence(dry_run)
             return
         fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
         if dry_run:
@@ -1226,10 +1232,10 @@ class Link:
         if unproven:
             raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
-    def nobody_answers(self, dry_run: bool) -> None:
+    def handle_silence(self, dry_run: bool) -> None:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
         ledger = self.ledger
-        if ledger.may_still_answer():
+        if ledger.is_gx_there():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
         if ledger.serials:
             seen = ", ".join(map(shown, sorted(ledger.serials)))
@@ -1532,7 +1538,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say which options are wrong."""
         named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["ligne de commande"]
-        trouble = "inconnu, mal employé ou incompatible"
+        trouble = "option inconnue, mal employée ou en trop"
         raise WrongUsage(f"{' et '.join(named)} : {trouble} (voir --help)")
 
 
