@@ -16,6 +16,7 @@ suivante de la même période (HP ou HC), et une seconde exécution de suite n'�
   ROUGE               100 %                 off           25 %
 
   20:05, en HP : la charge seule. 22:02, en HC : la charge si elle manque, MinSoc et BatteryLife.
+  Avec `relais` (README), chaque exécution règle aussi le relais.
 
   code   sens
   0      le GX est dans l'état voulu, qu'il ait fallu changer quelque chose ou non
@@ -97,13 +98,15 @@ class WrongUsage(Failure):
 
 
 class NoColour(Failure):
-    """Today's colour is not to be had, and the run ends; only a NoAnswer leaves other sources."""
+    """Today's colour is not to be had: the run ends."""
 
     code = Exit.COLOUR
 
 
-class NoAnswer(NoColour):
+class NoAnswer(Failure):
     """One source of colours is down or does not know: the run goes on with the next."""
+
+    code = Exit.COLOUR
 
 
 class TryAgain(NoAnswer):
@@ -163,7 +166,8 @@ class Tempo(NamedTuple):
 class Profile(NamedTuple):
     """The settings for a day of one colour; charge (Schedule 1 SoC) and MinSoc in percent.
 
-    One more needs its line in Config, profile_settings, change_notice and wanted_settings.
+    One more setting needs its Setting, its lines in Config, profile_settings, change_notice and
+    wanted_settings, and its place in NEEDED.
     """
 
     charge: int
@@ -202,7 +206,9 @@ def known_days(now: datetime) -> dict[str, date]:
 # ---- Settings of the GX --------------------------------------------------------------------------
 
 Value = float | str
-STATE_ON = 1  # this and STATE_OFF are the only States written
+# BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8 and 10 to 11 or 12
+# [dbus-systemcalc-py]. Only STATE_ON and STATE_OFF are written.
+STATE_ON = 1
 STATES_ON = range(1, 9)
 KEEP_CHARGED = 9
 STATE_OFF = 10
@@ -239,8 +245,6 @@ class Setting(NamedTuple):
         return self.text(value) == self.text(target)
 
 
-# What a person chooses behind a raw BatteryLife/State: the GX itself moves 1 to 2..8 and 10 to 11
-# or 12; 9 is the owner's own choice [dbus-systemcalc-py].
 ESS_MODES = {
     **dict.fromkeys(STATES_ON, "on"),
     KEEP_CHARGED: "Keep batteries charged",
@@ -315,8 +319,11 @@ class Config(NamedTuple):
         return self.gxport or (8883 if self.gxtls else 1883)
 
     def where(self) -> str:
-        """The address and port of the GX's broker."""
-        return f"{self.gx or 'ADRESSE_DU_GX'}:{self.port()}"
+        """The address and port of the GX's broker, an IPv6 address in brackets."""
+        address = self.gx or "ADRESSE_DU_GX"
+        if ":" in address:
+            address = f"[{address}]"
+        return f"{address}:{self.port()}"
 
 
 class Rule(NamedTuple):
@@ -380,11 +387,11 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
     if not config.use_eco and not config.use_api:
         problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
     for couleur in Couleur:
-        charge, min_soc, _ = config.profile(couleur)
+        profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
-        if min_soc > charge and not problems.keys() & {chg, min_}:
-            given = f"{min_} = {min_soc}, {chg} = {charge}"
+        if profile.min_soc > profile.charge and not problems.keys() & {chg, min_}:
+            given = f"{min_} = {profile.min_soc}, {chg} = {profile.charge}"
             problems[chg] = f"{given} : {min_} ne doit pas dépasser {chg}"
     debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
@@ -458,7 +465,7 @@ def read_source(path: Path) -> bytes:
 
 def mistake_in(path: Path, error: BaseException) -> str:
     """Where secret.py is wrong, and how owners get it wrong; its own text can show a key."""
-    # The traceback starts here in examine(); its next entry, if any, is a line of secret.py.
+    # The traceback starts in examine(); its next entry, if any, is a line of secret.py.
     frame = error.__traceback__ and error.__traceback__.tb_next
     line = frame.tb_lineno if frame else "?"
     if isinstance(error, SyntaxError):
@@ -510,8 +517,8 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
     (many meters never announce a blue day); but in HC the charge stays as it is, since the 20:05
-    run knew as much or more. Every run sets the relay; with one, cron also runs at its two times
-    (crontab.example).
+    run knew as much or more. Every run sets the relay, if there is one; cron then also runs at
+    relais_debut and relais_fin (crontab.example).
     """
     target = profile_settings(config.profile(tempo.demain or tempo.aujourdhui))
     if tempo.periode is Periode.HP:
@@ -536,6 +543,7 @@ def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
         value = before.get(setting)
         if setting not in written or value is None:
             continue
+        # What was right at first and lost by a GX that restarted is nobody's change.
         if not setting.agrees(value, expected) and not setting.agrees(value, written[setting]):
             remarks.append(
                 f"{setting.label} était à {setting.text(value)}"
@@ -591,7 +599,7 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
 
-# Seconds. A whole run: EcoDevice 28, web 3 x 15, GX 150 and 1, Prowl 15: under 5 minutes.
+# Seconds. A whole run: EcoDevice 28, web 3 x 15, GX 150, Prowl 15: under 5 minutes.
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
 ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable (tests/FACTS.md, EcoDevice)
@@ -834,7 +842,7 @@ def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
             calendar |= part
     except NoAnswer as failure:
         trouble = str(failure)
-    except (LookupError, TypeError, AttributeError):  # over which a parser trips
+    except (LookupError, TypeError, ValueError, AttributeError):  # over which a parser trips
         trouble = "réponse d'une autre forme"
     found = {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
     if not found:
@@ -897,7 +905,7 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
 def tell_evening(evening: Evening, now: datetime) -> list[str]:
     """Say the colours, where they come from, and what the owner should know before a write.
 
-    What is odd about the period is returned, since it belongs into the push, too.
+    What is odd about the period is returned for the push, if one is due.
     """
     tempo = evening.tempo()
     sources = evening.sources
@@ -918,7 +926,7 @@ def tell_evening(evening: Evening, now: datetime) -> list[str]:
             )
         case "imposée", Periode.HC, Periode.HP:
             remark = (
-                "heures creuses imposées en pleines heures pleines :"
+                "heures creuses imposées pendant les heures pleines :"
                 " une recharge au prix fort peut commencer tout de suite"
             )
         case _:
@@ -940,7 +948,7 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
         return None
     if is_text:
         return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # NaN is not
+    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # no NaN
 
 
 class Ledger:
@@ -1015,13 +1023,13 @@ class Ledger:
         return not self.is_right(setting)
 
     def changes(self) -> list[Setting]:
-        """What the GX holds otherwise and is to be written."""
+        """What is known to be otherwise on the GX, and to be written."""
         return [one for one in self.target if self.is_known(one) and self.is_due(one)]
 
-    def is_gx_there(self) -> bool:
-        """Whether this GX is on the broker, even when none of its settings answer.
+    def may_be_there(self) -> bool:
+        """Whether this GX is on the broker, or may soon be.
 
-        It sent a message; or nobody did, after a try that failed: taken for a GX that is starting.
+        It sent a message; or nobody did, after a try that failed: a GX that is starting.
         """
         return self.alive or (self.was_unreachable and not self.serials)
 
@@ -1087,7 +1095,7 @@ class Link:
         self.client.on_message = self.on_message
 
     def close(self) -> None:
-        """Disconnect in order: what was published is on the wire before the socket closes."""
+        """Disconnect in order, before the deadline: what was published is on the wire by then."""
         with suppress(Unreachable):
             self.client.disconnect()
             self.serve(lambda: self.client.socket() is None, CLOSE)
@@ -1157,7 +1165,7 @@ class Link:
         return True
 
     def publish(self, kind: str, setting: Setting, payload: str = "") -> None:
-        """R/ or W/, with QoS 0 and not retained: FlashMQ runs any other W/ a second time later."""
+        """R/ or W/, with QoS 0 and not retained: else FlashMQ runs a W/ a second time, later."""
         topic = f"{kind}/{self.ledger.serial}/{setting.path}"
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
@@ -1191,7 +1199,7 @@ class Link:
         for setting in ledger.read_only:  # answered meanwhile, as a rule
             self.publish("R", setting)
         self.ask(ledger.target, ledger.is_known, ANSWER)
-        if ledger.is_gx_there():
+        if ledger.may_be_there():
             self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
         if ledger.values:
             self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
@@ -1208,6 +1216,7 @@ class Link:
         for _ in range(2):
             self.write(due)
             self.ask(due, self.ledger.is_right, ANSWER)
+            # Not changes(): what stayed silent after its write is written again, too.
             due = [setting for setting in due if self.ledger.is_due(setting)]
 
     def work(self, dry_run: bool) -> None:
@@ -1222,7 +1231,7 @@ class Link:
                 self.apply()
             if not ledger.taken_back or time.monotonic() >= self.deadline:
                 break
-        if not ledger.values:
+        if not ledger.values:  # nothing at all answers, or any more
             self.handle_silence(dry_run)
             return
         fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
@@ -1235,7 +1244,7 @@ class Link:
     def handle_silence(self, dry_run: bool) -> None:
         """A GX that is not up, another GX, or a test broker, which gets the target once."""
         ledger = self.ledger
-        if ledger.is_gx_there():
+        if ledger.may_be_there():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
         if ledger.serials:
             seen = ", ".join(map(shown, sorted(ledger.serials)))
@@ -1412,7 +1421,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     for source, ask in sources.items():
         try:
             found = ask()
-        except NoColour as failure:
+        except (NoAnswer, NoColour) as failure:
             if config.use_api and isinstance(failure, NoAnswer):
                 # Other sources are left; of another contract none could say anything.
                 advice = "rien à faire si une autre source répond"
@@ -1428,8 +1437,8 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         )
         if "periode" in found:
             colours += f", période {found['periode']}"
-        is_late = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
-        yield Line(ATTENTION if is_late else OK, source, colours)
+        is_overdue = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
+        yield Line(ATTENTION if is_overdue else OK, source, colours)
     if not is_known:
         trouble = "aucune source ne la donne : rien ne serait réglé"
         yield Line(ERREUR, "couleur du jour", trouble, Exit.COLOUR)
@@ -1591,7 +1600,7 @@ INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     """Say what became of the settings, and what the owner should know beside them.
 
-    The latter is returned, since it belongs into the push, too. It rests on what the run read
+    The latter is returned for the push, if one is due; what it looks at, run has to read
     (read_only). today: the profile of today's colour, unless it was imposed.
     """
     for line in ledger.lines():

@@ -350,6 +350,10 @@ def test_gxcert_is_relative_to_secret_py(
     assert config.port() == 8883
 
 
+def test_an_ipv6_address_is_shown_in_brackets_as_openssl_wants_it() -> None:
+    assert tempo_ess.Config(gx="fe80::1", gxtls=True).where() == "[fe80::1]:8883"
+
+
 @pytest.mark.parametrize("cert", [None, "", "nowhere.crt", ".", "text.crt"], ids=ascii)
 def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(
     closed_house: House, cert: str | None

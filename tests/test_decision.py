@@ -178,10 +178,10 @@ def test_an_empty_payload_takes_a_confirmation_back() -> None:
 
 def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
     ledger = Ledger(SN, RED, [])
-    assert not ledger.is_gx_there()
+    assert not ledger.may_be_there()
     hear(ledger, BLUE, retained=True)
     assert shown(ledger) == ([], [])
-    assert ledger.is_gx_there()
+    assert ledger.may_be_there()
 
 
 def test_what_is_not_a_number_is_no_answer() -> None:
@@ -215,9 +215,9 @@ def test_only_a_gx_that_spoke_or_may_be_starting_is_waited_for() -> None:
     assert ledger.serials == {"ffffffffffff"}
     assert shown(ledger) == ([], [])
     ledger.was_unreachable = True
-    assert not ledger.is_gx_there(), "gxsn is wrong"
+    assert not ledger.may_be_there(), "gxsn is wrong"
     ledger.hear(f"N/{SN}/{DAY.path}", b"", False)
-    assert ledger.is_gx_there(), "two of them on this broker"
+    assert ledger.may_be_there(), "two of them on this broker"
 
 
 # ---- The push for a change of colour -------------------------------------------------------------

@@ -21,8 +21,8 @@ AT = "2026-11-22T22:02"  # the HC run on the eve of a red day: three settings to
 RED = (100, 25.0, 11)  # Schedule SoC, MinSoc, and State as the GX moves what was written
 NOTHING = "rien n'a été écrit, le GX garde ses réglages"
 PUBLISHED = "publié, non confirmé"
-# Seconds: EcoDevice, three web sources, the GX and its goodbye, Prowl.
-LONGEST = 28 + 3 * tempo_ess.WEB_SOURCE + tempo_ess.GX_WORK + tempo_ess.CLOSE + tempo_ess.PROWL
+# Seconds: EcoDevice, three web sources, the GX, Prowl.
+LONGEST = 28 + 3 * tempo_ess.WEB_SOURCE + tempo_ess.GX_WORK + tempo_ess.PROWL
 BUSY = 5  # seconds that a busy machine may lose beyond the limits
 
 
