@@ -166,8 +166,8 @@ class Tempo(NamedTuple):
 class Profile(NamedTuple):
     """The settings for a day of one colour; charge (Schedule 1 SoC) and MinSoc in percent.
 
-    One more setting needs its Setting, its lines in Config, profile_settings, change_notice and
-    wanted_settings, and its place in NEEDED.
+    One more setting needs its Setting, its lines in Config (and RULES, if it is no percentage),
+    profile_settings, change_notice and wanted_settings, and its place in NEEDED.
     """
 
     charge: int
@@ -464,7 +464,10 @@ def read_source(path: Path) -> bytes:
 
 
 def mistake_in(path: Path, error: BaseException) -> str:
-    """Where secret.py is wrong, and how owners get it wrong; its own text can show a key."""
+    """Where secret.py is wrong, and how owners get it wrong.
+
+    Never the error's own text, which can show a key.
+    """
     # The traceback starts in examine(); its next entry, if any, is a line of secret.py.
     frame = error.__traceback__ and error.__traceback__.tb_next
     line = frame.tb_lineno if frame else "?"
@@ -533,17 +536,16 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
 
 def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
-    """A sentence for each setting that this run changed and that held a stranger's value.
+    """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    The last evening left the values of today's colour; what is neither these nor what this run
-    wrote came from elsewhere.
+    The last evening left the values of today's colour; what is neither these nor the target came
+    from elsewhere. (The target itself is written when a GX that restarts during the run loses it.)
     """
     remarks = []
     for setting, expected in profile_settings(today).items():
         value = before.get(setting)
         if setting not in written or value is None:
             continue
-        # What was right at first and lost by a GX that restarted is nobody's change.
         if not setting.agrees(value, expected) and not setting.agrees(value, written[setting]):
             remarks.append(
                 f"{setting.label} était à {setting.text(value)}"
@@ -568,7 +570,8 @@ class Fate(StrEnum):
 def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -> str | None:
     """The push for a change of colour, claiming only what was confirmed; None when none is due.
 
-    For a run that went well: nothing was refused or silent, and PUBLISHED is due to --no-confirm.
+    For a run that went well: nothing was refused or silent, PUBLISHED means --no-confirm, and a dry
+    run is told apart by main, which then sends nothing.
     In HP it is always due, in HC (with all three settings, since demain is known) only when the run
     changed something.
     """
@@ -826,7 +829,7 @@ def ask_api(days: Sequence[date]) -> Iterator[Calendar]:
         yield parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
 
 
-WEB_SOURCES = {  # in the order of asking
+WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run's 5 minutes
     "RTE": ask_rte,
     "EDF": ask_edf,
     "api-couleur-tempo.fr": ask_api,
@@ -967,7 +970,7 @@ class Ledger:
         self.before: Values = {}  # the first answers of the run
         self.values: Values = {}  # what the GX holds, as far as is known now
         self.written: Target = {}  # in this run
-        self.taken_back = False  # by an empty N/, since Link.read began
+        self.taken_back = False  # by an empty N/, since Link.read began: Link.work starts over
         self.serials: set[str] = set()  # announced on this broker
         self.alive = False  # this GX sent a message
         self.was_unreachable = False  # in at least one try of this run
@@ -1029,7 +1032,7 @@ class Ledger:
     def may_be_there(self) -> bool:
         """Whether this GX is on the broker, or may soon be.
 
-        It sent a message; or nobody did, after a try that failed: a GX that is starting.
+        It sent a message; or no GX announced its serial, but a try failed: one that is starting.
         """
         return self.alive or (self.was_unreachable and not self.serials)
 
@@ -1037,7 +1040,7 @@ class Ledger:
         """What became of a setting of the target."""
         written = setting in self.written
         if setting is BATTERY_LIFE and self.owners_choice() and not written:
-            return Fate.OWNERS_CHOICE
+            return Fate.OWNERS_CHOICE  # once written, before the choice was heard, its own fate
         if self.is_right(setting):
             return Fate.CONFIRMED if written else Fate.KEPT
         if self.is_known(setting):
@@ -1141,10 +1144,10 @@ class Link:
         if self.config.gxtls:
             self.client.tls_set_context(pinned_context(self.config.gxcert))
         self.client.connect(self.config.gx, self.config.port(), keepalive=15)
-        link: Any = self.client.socket()
-        if link:  # else it was cut at once, as serve will find
+        sock: Any = self.client.socket()
+        if sock:  # else it was cut at once, as serve will find
             # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self, done: Callable[[], bool], seconds: float) -> bool:
         """Serve the connection until done() or for so many seconds; Unreachable when it is lost."""
@@ -1242,7 +1245,10 @@ class Link:
             raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
     def handle_silence(self, dry_run: bool) -> None:
-        """A GX that is not up, another GX, or a test broker, which gets the target once."""
+        """A GX that is not up, another GX, or a test broker, which gets the target once.
+
+        Always Unconfirmed, but for a dry run on a test broker.
+        """
         ledger = self.ledger
         if ledger.may_be_there():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
@@ -1259,15 +1265,15 @@ class Link:
         self.write(ledger.target)
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
-            f" ou un GX dont gxsn n'est pas {ledger.serial} (--check nomme le bon)"
+            f" ou un GX qui ne connaît pas gxsn = {ledger.serial} (--check nomme le bon)"
         )
 
 
 def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> None:
     """The GX's part of a run, in as many tries as its time allows; no_confirm: only write.
 
-    Unreachable when nothing was published, Unconfirmed when something was and is not proven; else
-    the ledger says what was read and written.
+    Unreachable when the GX cannot be reached and nothing was published, Unconfirmed when anything
+    of the target is not proven; else the ledger says what was read and written.
     """
     start = time.monotonic()
     deadline = start + GX_CONNECT
@@ -1423,10 +1429,9 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
             found = ask()
         except (NoAnswer, NoColour) as failure:
             if config.use_api and isinstance(failure, NoAnswer):
-                # Other sources are left; of another contract none could say anything.
                 advice = "rien à faire si une autre source répond"
                 yield Line(ATTENTION, source, f"{failure} ; {advice}")
-            else:
+            else:  # no other source, or another contract, which no other source could mend
                 yield Line(ERREUR, source, str(failure), failure.code)
             continue
         if "aujourdhui" in found:
@@ -1600,8 +1605,8 @@ INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     """Say what became of the settings, and what the owner should know beside them.
 
-    The latter is returned for the push, if one is due; what it looks at, run has to read
-    (read_only). today: the profile of today's colour, unless it was imposed.
+    The latter is returned for the push, if one is due. Whatever is looked at here must be among
+    run's read_only. today: the profile of today's colour, unless it was imposed.
     """
     for line in ledger.lines():
         log.info(line)

@@ -71,7 +71,7 @@ def test_a_test_mosquitto_shows_the_values(test_broker: House, arguments: tuple[
     assert test_broker.writes() == shown
     assert result.code == (0 if arguments else 5)
     assert "publié, non confirmé" in result.out
-    for words in ("broker de test", f"gxsn n'est pas {gx.SN}"):
+    for words in ("broker de test", f"gxsn = {gx.SN}"):
         assert (words in result.err) == (not arguments)
     questions = [one for one in test_broker.watch().seen() if one.topic.startswith("R/")]
     assert bool(questions) == (not arguments)
