@@ -539,7 +539,7 @@ def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
     The last evening left the values of today's colour; what is neither these nor the target came
-    from elsewhere. (The target itself is written when a GX that restarts during the run loses it.)
+    from elsewhere. (What already held the target is written when a GX restarts and loses it.)
     """
     remarks = []
     for setting, expected in profile_settings(today).items():
@@ -1010,7 +1010,7 @@ class Ledger:
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
 
-        What was heard of it still counts after it was taken back.
+        The first answers still count where `values` knows no more.
         """
         values = self.before | self.values
         if values.get(HUB4_MODE) == EXTERNAL_CONTROL:
@@ -1032,7 +1032,8 @@ class Ledger:
     def may_be_there(self) -> bool:
         """Whether this GX is on the broker, or may soon be.
 
-        It sent a message; or no GX announced its serial, but a try failed: one that is starting.
+        It is when it sent a message. It may be when a try failed and no other GX is announced: it
+        would be starting.
         """
         return self.alive or (self.was_unreachable and not self.serials)
 
@@ -1040,7 +1041,7 @@ class Ledger:
         """What became of a setting of the target."""
         written = setting in self.written
         if setting is BATTERY_LIFE and self.owners_choice() and not written:
-            return Fate.OWNERS_CHOICE  # once written, before the choice was heard, its own fate
+            return Fate.OWNERS_CHOICE  # where Hub4Mode answered after the write, the write counts
         if self.is_right(setting):
             return Fate.CONFIRMED if written else Fate.KEPT
         if self.is_known(setting):
@@ -1234,7 +1235,7 @@ class Link:
                 self.apply()
             if not ledger.taken_back or time.monotonic() >= self.deadline:
                 break
-        if not ledger.values:  # nothing at all answers, or any more
+        if not ledger.values:  # nothing answers, or nothing any more
             self.handle_silence(dry_run)
             return
         fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
@@ -1265,7 +1266,7 @@ class Link:
         self.write(ledger.target)
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
-            f" ou un GX qui ne connaît pas gxsn = {ledger.serial} (--check nomme le bon)"
+            f" ou un GX qui ne connaît pas gxsn = {ledger.serial} (vérifiez le VRM Portal ID)"
         )
 
 
@@ -1551,9 +1552,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say which options are wrong."""
-        named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["ligne de commande"]
-        trouble = "option inconnue, mal employée ou en trop"
-        raise WrongUsage(f"{' et '.join(named)} : {trouble} (voir --help)")
+        named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["un mot de trop"]
+        raise WrongUsage(f"ligne de commande à corriger : {' et '.join(named)} (voir --help)")
 
 
 def couleur(text: str) -> Couleur:
