@@ -171,6 +171,7 @@ def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(
     red_eve.gx.on_write = red_eve.gx.mute.add
     result = red_eve.run(scale=0.1)
     assert result.code == 5
+    assert len(red_eve.gx.writes) == 2 * 3, "each once more"
     assert sum(line.endswith("publié, non confirmé") for line in result.out.splitlines()[:4]) == 3
     assert "prêt" not in red_eve.internet.pushes[0]["description"]
 
