@@ -340,9 +340,9 @@ ONE_OR_TWO = Rule(int, "[12]", "1 ou 2, sans guillemets")
 RULES = {
     "ecodevice": Rule(str, r"[^\s,/@]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
     "ecoinput": ONE_OR_TWO,
-    # No port; IPv6 has several colons.
+    # No port; IPv6 has several colons, and no brackets here.
     "gx": Rule(
-        str, r"[^\s,/:]+|[^\s,/]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
+        str, r"[^\s,/:[]+|[^\s,/[]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
     ),
     "gxsn": Rule(str, "[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
     "gxport": Rule(int, "[1-9][0-9]{0,4}", "un nombre entier de 1 à 65535, sans guillemets"),
@@ -630,8 +630,8 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     return outcome.result(max(0.0, seconds))
 
 
-WORDS = (  # the first that fits: all of them are kinds of OSError
-    (requests.RequestException, "requête impossible"),
+WORDS = (  # the first that fits: most of them are kinds of OSError
+    (UnicodeError, "adresse mal écrite"),  # 192.168.1..5
     (socket.gaierror, "nom inconnu du réseau"),
     (TimeoutError, "pas de réponse à temps"),
     (ConnectionRefusedError, "connexion refusée"),
@@ -646,8 +646,11 @@ def why(error: BaseException) -> str:
 
     Never the exception's own words, which can hold a key or the peer's bytes.
     """
+    # The first cause of these two is an error of urllib3's, which says less.
     if isinstance(error, requests.exceptions.SSLError):
-        return "échec TLS"  # its first cause is an error of urllib3's, which is no OSError
+        return "échec TLS"
+    if isinstance(error, requests.exceptions.InvalidURL):
+        return "adresse mal écrite"
     while cause := error.__cause__ or error.__context__:
         error = cause
     for kind, words in WORDS:
@@ -1467,7 +1470,7 @@ def same_clock(zone: str) -> bool:
         other = ZoneInfo(zone.lstrip("/"))
     except (LookupError, OSError, ValueError):
         return False
-    moments = (now, now + timedelta(days=182))
+    moments = [now.replace(month=month, day=1) for month in (1, 7)]
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
@@ -1498,6 +1501,7 @@ def check_gx(config: Config) -> Iterator[Line]:
             if ledger.serials and ledger.serial not in ledger.serials:
                 announced = min(ledger.serials)  # what check_serial advises: go on with it
                 ledger = link.ledger = Ledger(announced, {}, settings)
+                ledger.was_let_in = True
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
     except Unreachable as failure:
@@ -1611,8 +1615,9 @@ def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
     for line in ledger.lines():
         log.info(line)
     remarks = []
-    if Fate.OWNERS_CHOICE in ledger.fates().values():
-        remarks.append(f"{ledger.owners_choice()} : BatteryLife est {Fate.OWNERS_CHOICE}")
+    choice = ledger.owners_choice()
+    if choice:  # one that was heard after the write is told with what became of the write
+        remarks.append(f"{choice} : BatteryLife est {ledger.fate(BATTERY_LIFE)}")
     if today:
         remarks += somebody_else(ledger.written, today, ledger.before)
     if config.relais:

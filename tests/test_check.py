@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import gx_simulator as gx
 import pytest
 from house import KEY, House, Peer, http
+
+import tempo_ess
 
 EVENING = "2026-11-23T20:10"
 PASSWORD = "a secret of mine"
@@ -93,11 +96,14 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, secret(mode=0o644), "secret.py", "chmod 600"),
     (0, secret(prowkey=KEY), "secret.py", "prowkey | prowlkey ?"),
     (0, secret(ecodevice=NOBODY), "EcoDevice", "connexion refusée"),
+    (0, secret(ecodevice="192.168.1..5"), "EcoDevice", "adresse mal écrite"),
+    (0, secret(ecodevice="127.0.0.1:99999"), "EcoDevice", "adresse mal écrite"),
     (3, secret(ecodevice=NOBODY, use_api=False), "EcoDevice", "connexion refusée"),
     (3, lambda house: house.answers.update(T1_PTEC="TH.."), "EcoDevice", "Base"),
     (0, says("edf", 502), "EDF", "502"),
     (3, all_sources_down, "couleur du jour", "aucune source"),
     (4, secret(gxport=1), "GX", "connexion refusée"),
+    (4, secret(gx="192.168.1..5"), "GX", "adresse mal écrite"),
     (4, login_refused, "GX", "gxpassword"),
     (5, secret(gxsn="ffffffffffff"), "gxsn", gx.SN),
     (2, secret(gxsn=None), "gxsn", gx.SN),
@@ -144,6 +150,17 @@ def test_a_single_thing_wrong_is_said_where_it_is(
     elif "gxsn" in table:
         assert table["gxsn"][0] == "OK", "a right serial is never called wrong"
     assert well.writes() == []
+
+
+@pytest.mark.parametrize("zone", ["Africa/Johannesburg", "Europe/Kaliningrad", "Africa/Algiers"])
+@pytest.mark.parametrize("month", [1, 4, 7, 10])
+def test_a_time_zone_is_judged_by_winter_and_summer_on_any_day(
+    monkeypatch: pytest.MonkeyPatch, zone: str, month: int
+) -> None:
+    now = datetime(2027, month, 15, 20, 5, tzinfo=tempo_ess.PARIS)
+    monkeypatch.setattr(tempo_ess, "paris_now", lambda: now)
+    assert not tempo_ess.same_clock(zone)
+    assert tempo_ess.same_clock("/Europe/Warsaw")
 
 
 def test_the_exit_code_is_that_of_the_first_error(well: House) -> None:

@@ -186,6 +186,14 @@ def test_a_connection_that_never_comes_back_says_what_the_gx_is_left_with(
     house.writes()
 
 
+def test_a_check_cut_after_a_wrong_gxsn_does_not_blame_the_profile(house: House) -> None:
+    peer = Peer(way(house.broker.port, "R/", back=False))
+    house.secret(gxsn="ffffffffffff", gxport=peer.port)
+    result = house.run("--check")
+    assert "connexion coupée" in result.out
+    assert "Secured" not in result.out, "the broker let it in"
+
+
 def test_a_broker_that_cut_us_once_is_not_taken_for_a_test_broker(test_broker: House) -> None:
     test_broker.meter("BLEU", "ROUGE", "HC")
     test_broker.secret(gxport=Peer(way(test_broker.broker.port, "R/")).port)

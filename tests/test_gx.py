@@ -100,6 +100,19 @@ def test_the_owners_choice_leaves_battery_life_alone_and_the_rest_is_set(
     assert push["description"] == f"{told}{said} : BatteryLife est laissé tel quel"
 
 
+def test_external_control_that_answers_after_the_write_is_warned_of(red_eve: House) -> None:
+    device = red_eve.gx
+    device.mute = {gx.HUB4_MODE}
+    late = f"N/{gx.SN}/{gx.HUB4_MODE}"
+    device.on_write = lambda _: device.client.publish(late, '{"value":3}')
+    result = red_eve.run()
+    assert result.code == 0
+    assert device.profile() == (100, 25.0, 11)
+    said = "contrôle externe (Hub4Mode 3) : BatteryLife est confirmé"
+    assert said in result.err
+    assert said in red_eve.internet.pushes[0]["description"]
+
+
 # What the GX holds, tomorrow's colour, the period, what is said.
 SOMEBODY: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "MinSoc": ({gx.MIN_SOC: 20.0}, "ROUGE", "HC", "MinSoc était à 20 % au lieu de 30 %"),
