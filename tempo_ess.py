@@ -327,36 +327,33 @@ class Config(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a variable of secret.py must be."""
+    """What a variable of secret.py must be; its default is bound by it, too."""
 
-    kind: type
-    pattern: str  # of str(value), where a list shows its texts as 'BLANC'
+    pattern: str  # of the value as Python writes it: 1, True, None, 'BLEU'
     wanted: str  # the same in French
 
 
 ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
-TIME = Rule(str, "([01][0-9]|2[0-3]):[0-5][0-9]", 'une heure comme "06:00"')
-ONE_OR_TWO = Rule(int, "[12]", "1 ou 2, sans guillemets")
+TIME = Rule("'([01][0-9]|2[0-3]):[0-5][0-9]'", 'une heure comme "06:00"')
+ONE_OR_TWO = Rule("[12]|None", "1 ou 2, sans guillemets")
 RULES = {
-    "ecodevice": Rule(str, r"[^\s,/@]+", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
+    "ecodevice": Rule(r"'[^\s,/@\\]+'", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
     "ecoinput": ONE_OR_TWO,
-    # No port; IPv6 has several colons, and no brackets here.
-    "gx": Rule(
-        str, r"[^\s,/:[]+|[^\s,/[]*:[^\s,/]*:[^\s,/]*", f"{ADDRESS} ni port (il se met dans gxport)"
-    ),
-    "gxsn": Rule(str, "[0-9A-Fa-f]{12}", "12 chiffres hexadécimaux, le VRM Portal ID"),
-    "gxport": Rule(int, "[1-9][0-9]{0,4}", "un nombre entier de 1 à 65535, sans guillemets"),
+    # One colon comes before a port; IPv6 has several, and no brackets here.
+    "gx": Rule(r"'(?![^:]*:[^:]*$)[^\s,/[\\]+'", f"{ADDRESS} ni port (il se met dans gxport)"),
+    "gxsn": Rule("'[0-9A-Fa-f]{12}'", "12 chiffres hexadécimaux, le VRM Portal ID"),
+    "gxport": Rule("[1-9][0-9]{0,4}|None", "un nombre entier de 1 à 65535, sans guillemets"),
     "relais": ONE_OR_TWO,
     "relais_couleurs": Rule(
-        list, r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste comme ["BLANC", "ROUGE"]'
+        r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste comme ["BLANC", "ROUGE"]'
     ),
     "relais_debut": TIME,
     "relais_fin": TIME,
 }
 OTHER_RULES = {  # by the type of the default; the whole numbers left are percentages
-    bool: Rule(bool, ".+", "True ou False"),
-    int: Rule(int, "[1-9][0-9]|100", "un nombre entier de 10 à 100, sans guillemets"),
-    str: Rule(str, ".+", "un texte entre guillemets droits, sur une ligne"),
+    bool: Rule("True|False", "True ou False"),
+    int: Rule("[1-9][0-9]|100", "un nombre entier de 10 à 100, sans guillemets"),
+    str: Rule("['\"].*", "un texte entre guillemets droits"),
 }
 HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
 
@@ -380,12 +377,11 @@ def certificate_command(where: str) -> str:
 
 
 def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
-    """Add to the problems what is missing, and values that do not go together."""
-    for name in ("ecodevice", "gx", "gxsn") if config.use_eco else ("gx", "gxsn"):
-        if not getattr(config, name):
-            problems.setdefault(name, f"{name} manque : il faut {RULES[name].wanted}")
-    if not config.use_eco and not config.use_api:
-        problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
+    """Add to the problems the values that do not go together."""
+    if not config.use_eco:
+        problems.pop("ecodevice", None)  # it is not asked
+        if not config.use_api:
+            problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
     for couleur in Couleur:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
@@ -419,8 +415,8 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
         if isinstance(value, str):
             value = value.strip()
         if value in ("", None):  # not set
-            continue
-        if type(value) is rule.kind and re.fullmatch(rule.pattern, str(value)):
+            value = default
+        if re.fullmatch(rule.pattern, repr(value)):
             values[name] = value
         else:
             given = "(masqué)" if name in HIDDEN else repr(value)[:40]

@@ -187,7 +187,7 @@ def test_a_default_is_not_held_against_a_wrong_value(tmp_path: Path, names: dict
 @pytest.mark.parametrize("value", [..., "", " "], ids=["absent", "empty", "blank"])
 def test_what_must_be_there(tmp_path: Path, name: str, value: object) -> None:
     (found,) = problems(tmp_path, **{name: value})
-    assert f"{name} manque" in found
+    assert f"{name} = '' : il faut" in found
     assert ("use_eco = False" in found) == (name == "ecodevice")
 
 

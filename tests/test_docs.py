@@ -120,7 +120,7 @@ def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path) -> None:
     secret.write_text(SECRET, "utf-8")
     _, problems, hints = tempo_ess.examine(secret)
     missing = [problem.split(" : ")[0] for problem in problems.values()]
-    assert missing == ["ecodevice manque", "gx manque", "gxsn manque"]
+    assert missing == ["ecodevice = ''", "gx = ''", "gxsn = ''"]
     assert "use_eco = False" in problems["ecodevice"]
     assert hints == []
 
