@@ -459,22 +459,6 @@ def read_source(path: Path) -> bytes:
     return source
 
 
-def mistake_in(path: Path, error: BaseException) -> str:
-    """Where secret.py is wrong, and how owners get it wrong.
-
-    Never the error's own text, which can show a key.
-    """
-    # The traceback starts in examine(); its next entry, if any, is a line of secret.py.
-    frame = error.__traceback__ and error.__traceback__.tb_next
-    line = frame.tb_lineno if frame else "?"
-    if isinstance(error, SyntaxError):
-        line = error.lineno or "?"
-    return (
-        f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
-        " une espace devant un nom, un choix autre que True ou False ?)"
-    )
-
-
 def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
     """The configuration, the problems and the hints; WrongUsage when secret.py cannot be run."""
     source = read_source(path)
@@ -483,7 +467,14 @@ def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
         with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
             exec(compile(source, str(path), "exec"), names)
     except (Exception, SystemExit) as error:
-        raise WrongUsage(mistake_in(path, error)) from None
+        # Where it is wrong, not in the error's own words, which can show a key. The traceback
+        # starts here; its next entry is a line of secret.py, unless Python could not read it.
+        entry = error.__traceback__ and error.__traceback__.tb_next
+        line = entry.tb_lineno if entry else getattr(error, "lineno", "?")
+        raise WrongUsage(
+            f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
+            " une espace devant un nom, un choix autre que True ou False ?)"
+        ) from None
     return *read_config(names, path.parent), misspelt(names)
 
 
