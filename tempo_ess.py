@@ -57,10 +57,9 @@ try:
     import requests
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
 except ImportError as missing:  # the system's python instead of the venv's: the commonest slip
-    here = Path(__file__).resolve().parent
     print(
         f"erreur : {missing.name} manque à ce Python ;"
-        f" lancez : {here}/.venv/bin/python {' '.join(sys.argv)}",
+        f" lancez : {Path(__file__).with_name('.venv')}/bin/python {' '.join(sys.argv)}",
         file=sys.stderr,
     )
     raise SystemExit(2) from None
