@@ -1651,28 +1651,31 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
         push(config, " ; ".join([notice, *remarks]), priority)
 
 
-def open_output(quiet: bool, verbose: bool) -> None:
+def open_output() -> None:
     """Information to stdout, the rest to stderr; what cannot be written never stops a run."""
     logging.raiseExceptions = False
     logging.addLevelName(logging.INFO, "OK")
     logging.addLevelName(logging.WARNING, "attention")
     logging.addLevelName(logging.ERROR, "erreur")
     out = logging.StreamHandler(sys.stdout)
-    out.addFilter(lambda record: not quiet and record.levelno < logging.WARNING)
+    out.addFilter(lambda record: record.levelno < logging.WARNING)
     err = logging.StreamHandler(sys.stderr)
     err.setLevel(logging.WARNING)
     err.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
     log.handlers = [out, err]
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    log.setLevel(logging.INFO)
 
 
 def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = paris_now) -> int:
     """Run, and translate its end into an exit code; clock gives a Paris time."""
-    open_output(False, False)
+    open_output()
     config = Config()  # as yet there is nobody to notify
     try:
         options = parse_options(argv)
-        open_output(options.quiet, options.verbose)
+        if options.quiet:
+            log.setLevel(logging.WARNING)
+        if options.verbose:
+            log.setLevel(logging.DEBUG)
         if options.check:
             return check(options.config, options.quiet, clock())
         config = load_config(options.config)
