@@ -427,16 +427,14 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
     return config, problems
 
 
-def misspelt(names: Mapping[str, Any]) -> list[str]:
-    """A question for each name that looks like one of ours."""
-    hints = []
+def warn_of_misspelt(names: Mapping[str, Any], path: Path) -> None:
+    """Warn of each name that looks like one of ours."""
     for name, value in names.items():
         if name in Config._fields or hasattr(value, "__name__"):  # ours; a module or function
             continue
         near = difflib.get_close_matches(name.lower(), Config._fields, 1, 0.75)
         if near:
-            hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
-    return hints
+            log.warning(f"{path} : {name} inconnu : vouliez-vous dire {near[0]} ?")
 
 
 def read_source(path: Path) -> bytes:
@@ -458,8 +456,8 @@ def read_source(path: Path) -> bytes:
     return source
 
 
-def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
-    """The configuration, the problems and the hints; WrongUsage when secret.py cannot be run."""
+def examine(path: Path) -> tuple[Config, dict[str, str]]:
+    """The configuration and the problems; WrongUsage when secret.py cannot be run."""
     source = read_source(path)
     names: dict[str, Any] = {}
     try:
@@ -474,14 +472,13 @@ def examine(path: Path) -> tuple[Config, dict[str, str], list[str]]:
             f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
             " une espace devant un nom, un choix autre que True ou False ?)"
         ) from None
-    return *read_config(names, path.parent), misspelt(names)
+    warn_of_misspelt(names, path)
+    return read_config(names, path.parent)
 
 
 def load_config(path: Path) -> Config:
     """The configuration; WrongUsage with every problem at once, before anything is contacted."""
-    config, problems, hints = examine(path)
-    for hint in hints:
-        log.warning(f"{path} : {hint}")
+    config, problems = examine(path)
     if problems:
         heading = f"{path} est à corriger, rien n'a été contacté :"
         raise WrongUsage("\n  ".join([heading, *problems.values()]))
@@ -1394,15 +1391,13 @@ def check_clock(now: datetime) -> Line:
     return Line(ATTENTION, "heure de la machine", f"{clock}, {now:%H:%M} à Paris ; {advice}")
 
 
-def check_secret(path: Path, problems: Collection[str], hints: Collection[str]) -> Iterator[Line]:
+def check_secret(path: Path, problems: Collection[str]) -> Iterator[Line]:
     """What is wrong in secret.py, or that nothing is."""
-    if path.stat().st_mode & stat.S_IROTH:
-        hints = [*hints, f"lisible par tous : chmod 600 {path}"]
     for problem in problems:
         yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
-    for hint in hints:
-        yield Line(ATTENTION, "secret.py", hint)
-    if not problems and not hints:
+    if path.stat().st_mode & stat.S_IROTH:
+        yield Line(ATTENTION, "secret.py", f"lisible par tous : chmod 600 {path}")
+    elif not problems:
         yield Line(OK, "secret.py", str(path))
 
 
@@ -1505,11 +1500,11 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
     """Every line of --check, past every error."""
     yield check_clock(now)
     try:
-        config, problems, hints = examine(path)
+        config, problems = examine(path)
     except WrongUsage as failure:
         yield Line(ERREUR, "secret.py", str(failure), failure.code)
         return
-    yield from check_secret(path, problems.values(), hints)
+    yield from check_secret(path, problems.values())
     yield from check_colours(config, now)
     if not problems.keys() & {"gx", "gxport", "gxtls", "gxcert", "gxpassword"}:
         yield from check_gx(config)
