@@ -398,10 +398,11 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
         try:
             pinned_context(config.gxcert)
         except (OSError, ValueError):
-            advice = (
-                f"il faut le certificat du GX, obtenu par {certificate_command(config.where())}"
+            problems.setdefault(
+                "gxcert",
+                f"gxcert = {config.gxcert!r} :"
+                f" il faut le certificat du GX, obtenu par {certificate_command(config.where())}",
             )
-            problems.setdefault("gxcert", f"gxcert = {config.gxcert!r} : {advice}")
 
 
 def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[str, str]]:
@@ -480,8 +481,8 @@ def load_config(path: Path) -> Config:
     """The configuration; WrongUsage with every problem at once, before anything is contacted."""
     config, problems = examine(path)
     if problems:
-        heading = f"{path} est à corriger, rien n'a été contacté :"
-        raise WrongUsage("\n  ".join([heading, *problems.values()]))
+        lines = "\n  ".join(problems.values())
+        raise WrongUsage(f"{path} est à corriger, rien n'a été contacté :\n  {lines}")
     return config
 
 
@@ -1603,11 +1604,10 @@ def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
         remarks += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
-        function = ledger.values.get(setting, MANUAL)
-        if function != MANUAL:
+        if ledger.values.get(setting, MANUAL) != MANUAL:
             remarks.append(
-                f"{setting.label} : {setting.text(function)}, l'écriture ne tient pas ;"
-                f" {RELAY_MENU}"
+                f"{setting.label} : {setting.text(ledger.values[setting])},"
+                f" l'écriture ne tient pas ; {RELAY_MENU}"
             )
     for remark in remarks:
         log.warning(remark)
