@@ -273,6 +273,9 @@ RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
 # ---- Configuration -------------------------------------------------------------------------------
 
+Names = dict[str, Any]  # the variables of secret.py
+Problems = dict[str, str]  # sentences, by the variable's name
+
 
 class Config(NamedTuple):
     """The variables of secret.py, with their types and defaults; an empty text is "not set"."""
@@ -375,7 +378,7 @@ def certificate_command(where: str) -> str:
     return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
 
 
-def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
+def add_joint_problems(config: Config, problems: Problems) -> None:
     """Add to the problems the values that do not go together."""
     if not config.use_eco:
         problems.pop("ecodevice", None)  # it is not asked
@@ -405,10 +408,10 @@ def add_joint_problems(config: Config, problems: dict[str, str]) -> None:
             )
 
 
-def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[str, str]]:
-    """The configuration, with defaults for what is missing or wrong, and the problems by name."""
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
+def read_config(names: Names, folder: Path) -> tuple[Config, Problems]:
+    """The configuration, with defaults for what is missing or wrong, and the problems."""
+    values: Names = {}
+    problems: Problems = {}
     for name, default in Config._field_defaults.items():
         rule = RULES.get(name) or OTHER_RULES[type(default)]
         value = names.get(name)
@@ -428,7 +431,7 @@ def read_config(names: Mapping[str, Any], folder: Path) -> tuple[Config, dict[st
     return config, problems
 
 
-def warn_of_misspelt(names: Mapping[str, Any], path: Path) -> None:
+def warn_of_misspelt(names: Names, path: Path) -> None:
     """Warn of each name that looks like one of ours."""
     for name, value in names.items():
         if name in Config._fields or hasattr(value, "__name__"):  # ours; a module or function
@@ -457,10 +460,10 @@ def read_source(path: Path) -> bytes:
     return source
 
 
-def examine(path: Path) -> tuple[Config, dict[str, str]]:
+def examine(path: Path) -> tuple[Config, Problems]:
     """The configuration and the problems; WrongUsage when secret.py cannot be run."""
     source = read_source(path)
-    names: dict[str, Any] = {}
+    names: Names = {}
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
             exec(compile(source, str(path), "exec"), names)
