@@ -389,12 +389,12 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
         if profile.min_soc > profile.charge and not problems.keys() & {chg, min_}:
-            given = f"{min_} = {profile.min_soc}, {chg} = {profile.charge}"
-            problems[chg] = f"{given} : {min_} ne doit pas dépasser {chg}"
+            problems[min_] = (
+                f"{min_} = {profile.min_soc} : il faut au plus {chg} = {profile.charge}"
+            )
     debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
-        given = f"relais_debut = {debut}, relais_fin = {fin}"
-        problems["relais_fin"] = f"{given} : il faut le début avant la fin"
+        problems["relais_debut"] = f"relais_debut = {debut} : il faut moins que relais_fin = {fin}"
     if config.port() > 65535:
         problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
     if config.gxtls:
