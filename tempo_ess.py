@@ -1558,7 +1558,6 @@ def periode(text: str) -> Periode:
 def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line; WrongUsage when it is wrong."""
     parser = Parser(
-        prog="tempo_ess.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -1582,8 +1581,9 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     verbosity.add_argument(
         "--verbose", action="store_true", help="dit aussi chaque message échangé"
     )
-    version = f"tempo_ess {__version__}"
-    add("--version", action="version", version=version, help="affiche la version")
+    add(
+        "--version", action="version", version=f"tempo_ess {__version__}", help="affiche la version"
+    )
     add("-h", "--help", action="help", help="affiche cette aide")
     return parser.parse_args(argv)
 
