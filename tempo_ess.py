@@ -379,7 +379,7 @@ def certificate_command(where: str) -> str:
 
 
 def add_joint_problems(config: Config, problems: Problems) -> None:
-    """Add to the problems the values that do not go together."""
+    """Add to the problems the values that do not go together, where no worse is known of them."""
     if not config.use_eco:
         problems.pop("ecodevice", None)  # it is not asked
         if not config.use_api:
@@ -388,13 +388,15 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
-        if profile.min_soc > profile.charge and not problems.keys() & {chg, min_}:
-            problems[min_] = (
-                f"{min_} = {profile.min_soc} : il faut au plus {chg} = {profile.charge}"
+        if profile.min_soc > profile.charge:
+            problems.setdefault(
+                min_, f"{min_} = {profile.min_soc} : il faut au plus {chg} = {profile.charge}"
             )
-    debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
-    if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
-        problems["relais_debut"] = f"relais_debut = {debut} : il faut moins que relais_fin = {fin}"
+    debut, fin = config.relais_debut, config.relais_fin
+    if debut >= fin:  # two digits each, so texts compare
+        problems.setdefault(
+            "relais_debut", f"relais_debut = {debut} : il faut moins que relais_fin = {fin}"
+        )
     if config.port() > 65535:
         problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
     if config.gxtls:
