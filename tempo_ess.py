@@ -421,11 +421,13 @@ def read_config(names: Names, folder: Path) -> tuple[Config, Problems]:
             value = value.strip()
         if value in ("", None):  # not set
             value = default
-        if re.fullmatch(rule.pattern, repr(value)):
+        given = repr(value)
+        if re.fullmatch(rule.pattern, given):
             values[name] = value
         else:
-            given = "(masqué)" if name in HIDDEN else repr(value)[:40]
-            problems[name] = f"{name} = {given} : il faut {rule.wanted}"
+            if name in HIDDEN:
+                given = "(masqué)"
+            problems[name] = f"{name} = {given[:40]} : il faut {rule.wanted}"
     config = Config(**values)
     if config.gxcert:
         config = config._replace(gxcert=str(folder / config.gxcert))
@@ -1659,7 +1661,7 @@ def open_output() -> None:
     logging.addLevelName(logging.ERROR, "erreur")
     out = logging.StreamHandler(sys.stdout)
     out.addFilter(lambda record: record.levelno < logging.WARNING)
-    err = logging.StreamHandler(sys.stderr)
+    err = logging.StreamHandler()  # to stderr
     err.setLevel(logging.WARNING)
     err.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
     log.handlers = [out, err]
