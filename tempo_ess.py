@@ -327,6 +327,10 @@ class Config(NamedTuple):
             address = f"[{address}]"
         return f"{address}:{self.port()}"
 
+    def certificate_command(self) -> str:
+        """The command that fetches the GX's certificate."""
+        return f"openssl s_client -connect {self.where()} </dev/null | openssl x509 > gx.crt"
+
 
 class Rule(NamedTuple):
     """What a variable of secret.py must be; its default is bound by it, too."""
@@ -373,11 +377,6 @@ def pinned_context(cert: str) -> ssl.SSLContext:
     return context
 
 
-def certificate_command(where: str) -> str:
-    """The command that fetches the certificate of the GX at this address and port."""
-    return f"openssl s_client -connect {where} </dev/null | openssl x509 > gx.crt"
-
-
 def add_joint_problems(config: Config, problems: Problems) -> None:
     """Add to the problems the values that do not go together, where no worse is known of them."""
     if not config.use_eco:
@@ -402,11 +401,11 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
     if config.gxtls:
         try:
             pinned_context(config.gxcert)
-        except (OSError, ValueError):
+        except OSError:
             problems.setdefault(
                 "gxcert",
                 f"gxcert = {config.gxcert!r} :"
-                f" il faut le certificat du GX, obtenu par {certificate_command(config.where())}",
+                f" il faut le certificat du GX, obtenu par {config.certificate_command()}",
             )
 
 
@@ -1122,7 +1121,7 @@ class Link:
             raise WrongCertificate(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
                 " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
-                f" ({certificate_command(self.config.where())})"
+                f" ({self.config.certificate_command()})"
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
