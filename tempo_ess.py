@@ -47,7 +47,7 @@ from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -67,7 +67,6 @@ except ImportError as missing:  # the system's python instead of the venv's: the
 __version__ = "1.1.0"
 
 log = logging.getLogger("tempo_ess")
-T = TypeVar("T")
 
 
 # ---- Exit codes, failures, words -----------------------------------------------------------------
@@ -603,12 +602,12 @@ MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
 Json = Mapping[str, Any]
 
 
-def bounded(seconds: float, call: Callable[[], T]) -> T:
+def bounded(seconds: float, call: Callable[[], Any]) -> Any:
     """The result of call(), or TimeoutError after so many seconds, while it goes on in a thread.
 
     For whatever cannot be trusted to return: DNS, a body that drips, pyprowl.
     """
-    outcome: Future[T] = Future()
+    outcome: Future[Any] = Future()
 
     def work() -> None:
         try:
