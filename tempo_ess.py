@@ -469,7 +469,7 @@ def examine(path: Path) -> tuple[Config, Problems]:
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
             exec(compile(source, str(path), "exec"), names)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever that file raises
         # Where it is wrong, not in the error's own words, which can show a key. The traceback
         # starts here; its next entry is a line of secret.py, unless Python could not read it.
         entry = error.__traceback__ and error.__traceback__.tb_next
