@@ -161,18 +161,6 @@ class Tempo(NamedTuple):
     periode: Periode
 
 
-class Profile(NamedTuple):
-    """The settings for a day of one colour; charge (Schedule 1 SoC) and MinSoc in percent.
-
-    One more setting needs its Setting, its lines in Config (and RULES, if it is no percentage),
-    profile_settings, change_notice and wanted_settings, and its place in NEEDED.
-    """
-
-    charge: int
-    min_soc: int
-    battery_life: bool
-
-
 PARIS = ZoneInfo("Europe/Paris")
 
 
@@ -269,6 +257,9 @@ RELAY_FUNCTIONS = {
 }
 RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
+Target = dict[Setting, int]
+Values = dict[Setting, Value]
+
 
 # ---- Configuration -------------------------------------------------------------------------------
 
@@ -306,14 +297,20 @@ class Config(NamedTuple):
     relais_debut: str = "06:00"
     relais_fin: str = "22:00"
 
-    def profile(self, couleur: Couleur) -> Profile:
-        """The settings for a day of this colour."""
+    def profile(self, couleur: Couleur) -> Target:
+        """What the GX holds on a day of this colour.
+
+        One more setting needs its Setting, its lines here (and in RULES, if it is no percentage),
+        in change_notice and in wanted_settings, and its place in NEEDED.
+        """
         profiles = {
-            Couleur.BLEU: Profile(self.chgbleu, self.minbleu, self.blbleu),
-            Couleur.BLANC: Profile(self.chgblanc, self.minblanc, self.blblanc),
-            Couleur.ROUGE: Profile(self.chgrouge, self.minrouge, self.blrouge),
+            Couleur.BLEU: (self.chgbleu, self.minbleu, self.blbleu),
+            Couleur.BLANC: (self.chgblanc, self.minblanc, self.blblanc),
+            Couleur.ROUGE: (self.chgrouge, self.minrouge, self.blrouge),
         }
-        return profiles[couleur]
+        charge, min_soc, battery_life = profiles[couleur]
+        state = STATE_ON if battery_life else STATE_OFF
+        return {SOC: charge, MIN_SOC: min_soc, BATTERY_LIFE: state}
 
     def port(self) -> int:
         """The port of the GX's broker."""
@@ -386,9 +383,9 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
-        if profile.min_soc > profile.charge:
+        if profile[MIN_SOC] > profile[SOC]:
             problems.setdefault(
-                min_, f"{min_} = {profile.min_soc} : il faut au plus {chg} = {profile.charge}"
+                min_, f"{min_} = {profile[MIN_SOC]} : il faut au plus {chg} = {profile[SOC]}"
             )
     debut, fin = config.relais_debut, config.relais_fin
     if debut >= fin:  # two digits each, so texts compare
@@ -491,15 +488,6 @@ def load_config(path: Path) -> Config:
 
 # ---- Decision: no clock, no log, no network ------------------------------------------------------
 
-Target = dict[Setting, int]
-Values = dict[Setting, Value]
-
-
-def profile_settings(profile: Profile) -> Target:
-    """What the GX holds on a day with this profile."""
-    state = STATE_ON if profile.battery_life else STATE_OFF
-    return {SOC: profile.charge, MIN_SOC: profile.min_soc, BATTERY_LIFE: state}
-
 
 def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     """What the GX is to hold after a run at this Paris time.
@@ -510,7 +498,7 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     run knew as much or more. Every run sets the relay, if there is one; cron then also runs at
     relais_debut and relais_fin (crontab.example).
     """
-    target = profile_settings(config.profile(tempo.demain or tempo.aujourdhui))
+    target = config.profile(tempo.demain or tempo.aujourdhui)
     if tempo.periode is Periode.HP:
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
@@ -522,14 +510,14 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     return target
 
 
-def somebody_else(written: Target, today: Profile, before: Values) -> list[str]:
+def somebody_else(written: Target, today: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
     The last evening left the values of today's colour; what is neither these nor the target came
     from elsewhere. (What already held the target is written when a GX restarts and loses it.)
     """
     remarks = []
-    for setting, expected in profile_settings(today).items():
+    for setting, expected in today.items():
         value = before.get(setting)
         if setting not in written or value is None:
             continue
@@ -564,7 +552,7 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
-    plan = profile_settings(config.profile(tempo.demain))
+    plan = config.profile(tempo.demain)
     parts = {
         SOC: f"charge {SOC.text(plan[SOC])}",
         MIN_SOC: f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}",
@@ -1591,7 +1579,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 
 
-def tell_gx(ledger: Ledger, config: Config, today: Profile | None) -> list[str]:
+def tell_gx(ledger: Ledger, config: Config, today: Target | None) -> list[str]:
     """Say what became of the settings, and what the owner should know beside them.
 
     The latter is returned for the push, if one is due. Whatever is looked at here must be among

@@ -66,7 +66,7 @@ def test_target_holds_what_the_table_says(evening: Evening) -> None:
 
 def test_secret_py_changes_the_profiles() -> None:
     red = config(chgrouge=98, minrouge=12, blrouge=True).profile(Couleur.ROUGE)
-    assert tempo_ess.profile_settings(red) == {SOC: 98, MIN_SOC: 12, BATTERY_LIFE: 1}
+    assert red == {SOC: 98, MIN_SOC: 12, BATTERY_LIFE: 1}
 
 
 BY_DEFAULT = {"relais": 2}

@@ -40,7 +40,7 @@ DEFAULTS = tempo_ess.Config()._asdict()  # every name of secret.py
 def test_colour_tables_are_the_default_profiles() -> None:
     rows = []
     for couleur in Couleur:
-        target = tempo_ess.profile_settings(CONFIG.profile(couleur))
+        target = CONFIG.profile(couleur)
         shown = [setting.text(target[setting]) for setting in (SOC, BATTERY_LIFE, MIN_SOC)]
         rows.append([couleur, *shown])
     head = ["couleur de demain", "charge (Schedule 1)", "BatteryLife", "MinSoc"]
