@@ -219,16 +219,15 @@ class Setting(NamedTuple):
         return hash(self.path)
 
     def text(self, value: Any) -> str:
-        """The value for a person; ? for one that is not known."""
+        """The value for a person; ? for one that is not known.
+
+        Values with the same text are the same: BatteryLife counts by mode, 30.0 is 30.
+        """
         if value is None:
             return "?"
         if self.is_text:
             return shown(value)
         return self.names.get(value) or f"{value / self.scale:g}{self.unit}"
-
-    def agrees(self, value: Value | None, target: Value) -> bool:
-        """Whether the two are the same to a person: BatteryLife by mode, 30.0 as 30."""
-        return self.text(value) == self.text(target)
 
 
 ESS_MODES = {
@@ -517,14 +516,14 @@ def somebody_else(written: Target, today: Target, before: Values) -> list[str]:
     from elsewhere. (What already held the target is written when a GX restarts and loses it.)
     """
     remarks = []
-    for setting, expected in today.items():
-        value = before.get(setting)
-        if setting not in written or value is None:
+    for setting, value in today.items():
+        if setting not in written or setting not in before:
             continue
-        if not setting.agrees(value, expected) and not setting.agrees(value, written[setting]):
+        held = setting.text(before[setting])
+        usual = setting.text(value)
+        if held not in (usual, setting.text(written[setting])):
             remarks.append(
-                f"{setting.label} était à {setting.text(value)}"
-                f" au lieu de {setting.text(expected)} :"
+                f"{setting.label} était à {held} au lieu de {usual} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
             )
     return remarks
@@ -983,7 +982,7 @@ class Ledger:
 
     def is_right(self, setting: Setting) -> bool:
         """Whether a setting of the target is known to hold it."""
-        return setting.agrees(self.values.get(setting), self.target[setting])
+        return setting.text(self.values.get(setting)) == setting.text(self.target[setting])
 
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
