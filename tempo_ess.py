@@ -209,25 +209,26 @@ class Setting(NamedTuple):
 
     path: str
     label: str
-    unit: str = ""
-    scale: int = 1  # GX values in one unit
-    names: Mapping[int, str] = {}
-    is_text: bool = False
+    words: Callable[[Any], str | None]  # for a value; None where there is no word for it
 
-    def __hash__(self) -> int:
-        """By the path, which no two share; a dict of names has no hash."""
-        return hash(self.path)
-
-    def text(self, value: Any) -> str:
+    def text(self, value: Value | None) -> str:
         """The value for a person; ? for one that is not known.
 
         Values with the same text are the same: BatteryLife counts by mode, 30.0 is 30.
         """
         if value is None:
             return "?"
-        if self.is_text:
-            return shown(value)
-        return self.names.get(value) or f"{value / self.scale:g}{self.unit}"
+        return self.words(value) or str(value)
+
+
+def percent(value: float) -> str:
+    """30.0 as 30 %."""
+    return f"{value:g} %"
+
+
+def hours(seconds: float) -> str:
+    """28800 as 8 h."""
+    return f"{seconds / 3600:g} h"
 
 
 ESS_MODES = {
@@ -238,21 +239,22 @@ ESS_MODES = {
 DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
 CGWACS = "settings/0/Settings/CGwacs/"
 SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
-SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", " %")
-MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", " %")
-BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", names=ESS_MODES)
-DAY = Setting(SCHEDULES + "0/Day", "Schedule 1 Day", names=DAYS)
+SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", percent)
+MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", percent)
+BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", ESS_MODES.get)
+DAY = Setting(SCHEDULES + "0/Day", "Schedule 1 Day", DAYS.get)
 HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
-HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", names=HUB4_MODES)
+HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", HUB4_MODES.get)
+TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", shown)  # a text
 RELAY_STATES = {0: "ouvert", 1: "fermé"}
 RELAYS = {
-    number: Setting(f"system/0/Relay/{number - 1}/State", f"Relais {number}", names=RELAY_STATES)
+    number: Setting(f"system/0/Relay/{number - 1}/State", f"Relais {number}", RELAY_STATES.get)
     for number in (1, 2)
 }
 FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
 RELAY_FUNCTIONS = {
-    1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", names=FUNCTIONS),
-    2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", names=FUNCTIONS),
+    1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", FUNCTIONS.get),
+    2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", FUNCTIONS.get),
 }
 RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
@@ -962,7 +964,7 @@ class Ledger:
         setting = self.topics.get(topic)
         if setting is None or retained:
             return
-        value = value_in(payload, setting.is_text)
+        value = value_in(payload, setting is TIME_ZONE)
         if value is not None:
             self.values[setting] = value
             self.before.setdefault(setting, value)
@@ -1333,12 +1335,11 @@ ESS_MENU = "Settings > System setup > ESS"
 SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
 SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
 CLOCK_MENU = "Settings > General > Date & Time > Time zone"
-START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", " h", 3600, {79200: "22:00"})
-DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", " h", 3600)
+START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", hours)
+DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", hours)
 DISCHARGES = {0: "PV", 1: "PV & Battery"}
-DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", names=DISCHARGES)
-DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", names={0: "Off"})
-TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", is_text=True)
+DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", DISCHARGES.get)
+DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", {0: "Off"}.get)
 NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
 Wanted = dict[Setting, tuple[Collection[str], str]]
 
@@ -1354,14 +1355,14 @@ def wanted_settings(relais: int | None) -> Wanted:
             ["tous les jours"],
             f"pas de recharge tous les soirs : {SCHEDULE_MENU} > Day, Every day",
         ),
-        START: (["22:00"], f"il faut 22:00 : {SCHEDULE_MENU} > Start time"),
+        START: (["22 h"], f"il faut 22 h : {SCHEDULE_MENU} > Start time"),
         DURATION: (["8 h"], f"il faut 8 h : {SCHEDULE_MENU} > Duration"),
         DISCHARGE: (["PV"], f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit"),
         DYNAMIC_ESS: (["Off"], f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
         TIME_ZONE: (["Europe/Paris"], f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
     }
     for n in range(1, 5):
-        other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", names=DAYS)
+        other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", DAYS.get)
         wanted[other_day] = (
             ["inactif"],
             f"actif, il peut charger en heures pleines : {SCHEDULES_MENU}",

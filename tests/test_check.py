@@ -46,7 +46,7 @@ def test_all_is_well(well: House) -> None:
     assert next(iter(table)) == "heure de la machine"
     assert {level for level, _ in table.values()} == {"OK"}
     shown = " ".join(said for _, said in table.values())
-    values = ("BLEU", "ROUGE", "HP", "80 %", "30 %", "22:00", "8 h", "Europe/Berlin", gx.SN)
+    values = ("BLEU", "ROUGE", "HP", "80 %", "30 %", "22 h", "8 h", "Europe/Berlin", gx.SN)
     for value in (*values, "clé acceptée"):
         assert value in shown
     for number in (2, 3, 4, 5):
@@ -107,7 +107,7 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (5, secret(gxsn="ffffffffffff"), "gxsn", gx.SN),
     (2, secret(gxsn=None), "gxsn", gx.SN),
     (0, holds(gx.DAY, -7), "Schedule 1 Day", "inactif | Settings"),
-    (0, holds(gx.START, 75600), "Schedule 1 Start", "21 h | 22:00 | Settings"),
+    (0, holds(gx.START, 75600), "Schedule 1 Start", "21 h | 22 h | Settings"),
     (0, holds(gx.DURATION, 18000), "Schedule 1 Duration", "5 h | 8 h | Settings"),
     (0, holds(gx.ALLOW_DISCHARGE, 1), "Schedule 1 Discharge", "PV & Batt | Settings"),
     (0, holds(gx.OTHER_DAYS[0], 7), "Schedule 2 Day", "tous les jours | Settings"),
