@@ -210,6 +210,8 @@ class Setting(NamedTuple):
     path: str
     label: str
     words: Callable[[Any], str | None]  # for a value; None where there is no word for it
+    right: str = ".*"  # for --check, a pattern: the words that are right
+    advice: str = ""  # and what to do about others
 
     def text(self, value: Value | None) -> str:
         """The value for a person; ? for one that is not known.
@@ -236,27 +238,66 @@ ESS_MODES = {
     KEEP_CHARGED: "Keep batteries charged",
     **dict.fromkeys(STATES_OFF, "off"),
 }
+HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
 DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
+RELAY_STATES = {0: "ouvert", 1: "fermé"}
+FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
 CGWACS = "settings/0/Settings/CGwacs/"
 SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
+ESS_MENU = "Settings > System setup > ESS"
+SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
+SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
 SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", percent)
 MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", percent)
-BATTERY_LIFE = Setting(CGWACS + "BatteryLife/State", "BatteryLife", ESS_MODES.get)
-DAY = Setting(SCHEDULES + "0/Day", "Schedule 1 Day", DAYS.get)
-HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
-HUB4_MODE = Setting(CGWACS + "Hub4Mode", "Mode ESS (Hub4Mode)", HUB4_MODES.get)
-TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", shown)  # a text
-RELAY_STATES = {0: "ouvert", 1: "fermé"}
+BATTERY_LIFE = Setting(
+    CGWACS + "BatteryLife/State",
+    "BatteryLife",
+    ESS_MODES.get,
+    "on|off",
+    f"bloque la charge programmée : {ESS_MENU} > Mode",
+)
+HUB4_MODE = Setting(
+    CGWACS + "Hub4Mode",
+    "Mode ESS (Hub4Mode)",
+    HUB4_MODES.get,
+    "ESS",
+    f"BatteryLife reste tel quel en contrôle externe : {ESS_MENU} > Mode",
+)
+DAY = Setting(
+    SCHEDULES + "0/Day",
+    "Schedule 1 Day",
+    DAYS.get,
+    "tous les jours",
+    f"pas de recharge tous les soirs : {SCHEDULE_MENU} > Day, Every day",
+)
+TIME_ZONE = Setting(
+    "settings/0/Settings/System/TimeZone",
+    "fuseau du GX",
+    shown,  # the only text
+    "Europe/Paris",  # or any with the same clock, see check_setting
+    "décale la charge : Settings > General > Date & Time > Time zone, Europe/Paris",
+)
 RELAYS = {
-    number: Setting(f"system/0/Relay/{number - 1}/State", f"Relais {number}", RELAY_STATES.get)
-    for number in (1, 2)
+    1: Setting("system/0/Relay/0/State", "Relais 1", RELAY_STATES.get),
+    2: Setting("system/0/Relay/1/State", "Relais 2", RELAY_STATES.get),
 }
-FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
+RELAY_ADVICE = "l'écriture ne tient pas : Settings > Integrations > Relays > Function, Manual"
 RELAY_FUNCTIONS = {
-    1: Setting("settings/0/Settings/Relay/Function", "fonction relais 1", FUNCTIONS.get),
-    2: Setting("settings/0/Settings/Relay/1/Function", "fonction relais 2", FUNCTIONS.get),
+    1: Setting(
+        "settings/0/Settings/Relay/Function",
+        "fonction relais 1",
+        FUNCTIONS.get,
+        "Manual",
+        RELAY_ADVICE,
+    ),
+    2: Setting(
+        "settings/0/Settings/Relay/1/Function",
+        "fonction relais 2",
+        FUNCTIONS.get,
+        "Manual",
+        RELAY_ADVICE,
+    ),
 }
-RELAY_MENU = "Settings > Integrations > Relays > Function : Manual"
 
 Target = dict[Setting, int]
 Values = dict[Setting, Value]
@@ -302,7 +343,7 @@ class Config(NamedTuple):
         """What the GX holds on a day of this colour.
 
         One more setting needs its Setting, its lines here (and in RULES, if it is no percentage),
-        in change_notice and in wanted_settings, and its place in NEEDED.
+        and in change_notice, and its place in NEEDED and CHECKED.
         """
         profiles = {
             Couleur.BLEU: (self.chgbleu, self.minbleu, self.blbleu),
@@ -1331,46 +1372,53 @@ class Line(NamedTuple):
     code: Exit = Exit.OK
 
 
-ESS_MENU = "Settings > System setup > ESS"
-SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
-SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
-CLOCK_MENU = "Settings > General > Date & Time > Time zone"
-START = Setting(SCHEDULES + "0/Start", "Schedule 1 Start", hours)
-DURATION = Setting(SCHEDULES + "0/Duration", "Schedule 1 Duration", hours)
-DISCHARGES = {0: "PV", 1: "PV & Battery"}
-DISCHARGE = Setting(SCHEDULES + "0/AllowDischarge", "Schedule 1 Discharge", DISCHARGES.get)
-DYNAMIC_ESS = Setting("settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", {0: "Off"}.get)
 NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-Wanted = dict[Setting, tuple[Collection[str], str]]
-
-
-def wanted_settings(relais: int | None) -> Wanted:
-    """For each setting the texts that are right (none: any is), and what to do about another."""
-    wanted: Wanted = {
-        HUB4_MODE: (["ESS"], f"BatteryLife reste tel quel en contrôle externe : {ESS_MENU} > Mode"),
-        BATTERY_LIFE: (["on", "off"], f"bloque la charge programmée : {ESS_MENU} > Mode"),
-        MIN_SOC: ([], ""),
-        SOC: ([], ""),
-        DAY: (
-            ["tous les jours"],
-            f"pas de recharge tous les soirs : {SCHEDULE_MENU} > Day, Every day",
-        ),
-        START: (["22 h"], f"il faut 22 h : {SCHEDULE_MENU} > Start time"),
-        DURATION: (["8 h"], f"il faut 8 h : {SCHEDULE_MENU} > Duration"),
-        DISCHARGE: (["PV"], f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit"),
-        DYNAMIC_ESS: (["Off"], f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off"),
-        TIME_ZONE: (["Europe/Paris"], f"décale la charge : {CLOCK_MENU}, Europe/Paris"),
-    }
-    for n in range(1, 5):
-        other_day = Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", DAYS.get)
-        wanted[other_day] = (
-            ["inactif"],
-            f"actif, il peut charger en heures pleines : {SCHEDULES_MENU}",
-        )
-    if relais:
-        wanted[RELAYS[relais]] = ([], "")
-        wanted[RELAY_FUNCTIONS[relais]] = (["Manual"], f"il faut {RELAY_MENU}")
-    return wanted
+CHECKED = [
+    HUB4_MODE,
+    BATTERY_LIFE,
+    MIN_SOC,
+    SOC,
+    DAY,
+    Setting(
+        SCHEDULES + "0/Start",
+        "Schedule 1 Start",
+        hours,
+        "22 h",
+        f"il faut 22 h : {SCHEDULE_MENU} > Start time",
+    ),
+    Setting(
+        SCHEDULES + "0/Duration",
+        "Schedule 1 Duration",
+        hours,
+        "8 h",
+        f"il faut 8 h : {SCHEDULE_MENU} > Duration",
+    ),
+    Setting(
+        SCHEDULES + "0/AllowDischarge",
+        "Schedule 1 Discharge",
+        {0: "PV", 1: "PV & Battery"}.get,
+        "PV",
+        f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit",
+    ),
+    Setting(
+        "settings/0/Settings/DynamicEss/Mode",
+        "Dynamic ESS",
+        {0: "Off"}.get,
+        "Off",
+        f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off",
+    ),
+    TIME_ZONE,
+]
+CHECKED += [
+    Setting(
+        f"{SCHEDULES}{n}/Day",
+        f"Schedule {n + 1} Day",
+        DAYS.get,
+        "inactif",
+        f"actif, il peut charger en heures pleines : {SCHEDULES_MENU}",
+    )
+    for n in range(1, 5)
+]
 
 
 def check_clock(now: datetime) -> Line:
@@ -1447,22 +1495,23 @@ def same_clock(zone: str) -> bool:
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
-def check_setting(setting: Setting, value: Value | None, wanted: Wanted) -> Line:
+def check_setting(setting: Setting, value: Value | None) -> Line:
     """Whether a setting of the GX is right, and what to do when it is not."""
-    text = setting.text(value)
-    right, advice = wanted[setting]
     if value is None and setting in NEEDED:
         return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
     if value is None:
         return Line(ATTENTION, setting.label, "non lisible")
-    if not right or text in right or (setting is TIME_ZONE and same_clock(text)):
+    text = setting.text(value)
+    if re.fullmatch(setting.right, text) or (setting is TIME_ZONE and same_clock(text)):
         return Line(OK, setting.label, text)
-    return Line(ATTENTION, setting.label, f"{text}, {advice}")
+    return Line(ATTENTION, setting.label, f"{text}, {setting.advice}")
 
 
 def check_gx(config: Config) -> Iterator[Line]:
     """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = wanted_settings(config.relais)
+    settings = list(CHECKED)
+    if config.relais:
+        settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
     ledger = Ledger(config.gxsn.lower(), {}, settings)
     try:
         with closing(Link(config, ledger, time.monotonic() + GX_CONNECT)) as link:
@@ -1482,7 +1531,7 @@ def check_gx(config: Config) -> Iterator[Line]:
         return
     if ledger.values:
         for setting in settings:
-            yield check_setting(setting, ledger.values.get(setting), settings)
+            yield check_setting(setting, ledger.values.get(setting))
     else:
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
         yield Line(ERREUR, "réglages du GX", trouble, Exit.UNCONFIRMED)
@@ -1595,11 +1644,9 @@ def tell_gx(ledger: Ledger, config: Config, today: Target | None) -> list[str]:
         remarks += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
-        if ledger.values.get(setting, MANUAL) != MANUAL:
-            remarks.append(
-                f"{setting.label} : {setting.text(ledger.values[setting])},"
-                f" l'écriture ne tient pas ; {RELAY_MENU}"
-            )
+        function = ledger.values.get(setting, MANUAL)
+        if function != MANUAL:
+            remarks.append(f"{setting.label} : {setting.text(function)}, {setting.advice}")
     for remark in remarks:
         log.warning(remark)
     if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
