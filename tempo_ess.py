@@ -453,9 +453,11 @@ def read_config(names: Names, folder: Path) -> tuple[Config, Problems]:
     problems: Problems = {}
     for name, default in Config._field_defaults.items():
         rule = RULES.get(name) or OTHER_RULES[type(default)]
-        value = names.get(name, default)
+        value = names.get(name)
         if isinstance(value, str):
-            value = value.strip() or default
+            value = value.strip()
+        if value in ("", None):  # not set
+            value = default
         given = repr(value)
         if re.fullmatch(rule.pattern, given):
             values[name] = value

@@ -108,7 +108,7 @@ def test_spaces_around_a_text_are_ignored(tmp_path: Path) -> None:
         {"relais": 2, "relais_couleurs": ["ROUGE"], "relais_debut": "00:00", "relais_fin": "23:59"},
         {"ecouser": "moi", "ecopassword": 'à "b" c'},
         {"gxcert": "nowhere.crt", "gxtls": False},
-        {"prowlkey": "", "gxpassword": " ", "relais": None, "relais_debut": "", "relais_fin": " "},
+        {"prowlkey": "", "gxpassword": None, "relais": None, "relais_debut": "", "relais_fin": " "},
     ],
     ids=str,
 )
