@@ -1476,16 +1476,6 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         yield Line(ERREUR, "couleur du jour", trouble, Exit.COLOUR)
 
 
-def check_serial(serial: str, announced: Collection[str]) -> Line:
-    """Whether gxsn is the GX's own serial, which it announces."""
-    if serial in announced:
-        return Line(OK, "gxsn", f"{serial}, annoncé par ce GX")
-    if not announced:
-        return Line(ATTENTION, "gxsn", "ce broker n'annonce aucun GX : broker de test ?")
-    trouble = f"ce GX annonce {shown(min(announced))} : à mettre dans secret.py"
-    return Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
-
-
 def same_clock(zone: str) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
     now = paris_now()
@@ -1521,10 +1511,15 @@ def check_gx(config: Config) -> Iterator[Line]:
             yield Line(OK, "GX", f"joint à {config.where()}")
             link.subscribe()
             link.serve(lambda: bool(ledger.serials), ANSWER)
-            yield check_serial(ledger.serial, ledger.serials)
-            if ledger.serials and ledger.serial not in ledger.serials:
-                announced = min(ledger.serials)  # what check_serial advises: go on with it
-                ledger = link.ledger = Ledger(announced, {}, settings)
+            if ledger.serial in ledger.serials:
+                yield Line(OK, "gxsn", f"{ledger.serial}, annoncé par ce GX")
+            elif not ledger.serials:
+                yield Line(ATTENTION, "gxsn", "ce broker n'annonce aucun GX : broker de test ?")
+            else:
+                announced = min(ledger.serials)
+                trouble = f"ce GX annonce {shown(announced)} : à mettre dans secret.py"
+                yield Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
+                ledger = link.ledger = Ledger(announced, {}, settings)  # go on with it
                 ledger.was_let_in = True
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
