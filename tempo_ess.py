@@ -195,10 +195,8 @@ Value = float | str
 # BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8 and 10 to 11 or 12
 # [dbus-systemcalc-py]. Only STATE_ON and STATE_OFF are written.
 STATE_ON = 1
-STATES_ON = range(1, 9)
 KEEP_CHARGED = 9
 STATE_OFF = 10
-STATES_OFF = range(10, 13)
 INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: switched off, 1..11 is kept negated
 EXTERNAL_CONTROL = 3  # a Hub4Mode
 MANUAL = 2  # a relay's function: the only one with which a write to the relay holds
@@ -234,9 +232,9 @@ def hours(seconds: float) -> str:
 
 
 ESS_MODES = {
-    **dict.fromkeys(STATES_ON, "on"),
+    **dict.fromkeys(range(1, 9), "on"),
     KEEP_CHARGED: "Keep batteries charged",
-    **dict.fromkeys(STATES_OFF, "off"),
+    **dict.fromkeys(range(10, 13), "off"),
 }
 HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
 DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
@@ -1464,9 +1462,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         if "aujourdhui" in found:
             is_known = True
         demain = found.get("demain")
-        colours = (
-            f"aujourd'hui {found.get('aujourdhui', 'inconnu')}, demain {demain or 'non annoncé'}"
-        )
+        colours = f"aujourd'hui {found.get('aujourdhui', '?')}, demain {demain or 'non annoncé'}"
         if "periode" in found:
             colours += f", période {found['periode']}"
         is_overdue = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
