@@ -1621,20 +1621,18 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 
 
-def tell_gx(ledger: Ledger, config: Config, today: Target | None) -> list[str]:
+def tell_gx(ledger: Ledger, config: Config, today: Target) -> list[str]:
     """Say what became of the settings, and what the owner should know beside them.
 
     The latter is returned for the push, if one is due. Whatever is looked at here must be among
-    run's read_only. today: the profile of today's colour, unless it was imposed.
+    run's read_only. today: what the last evening left, empty when today's colour was imposed.
     """
     for line in ledger.lines():
         log.info(line)
-    remarks = []
+    remarks = somebody_else(ledger.written, today, ledger.before)
     choice = ledger.owners_choice()
     if choice:  # one that was heard after the write is told with what became of the write
         remarks.append(f"{choice} : BatteryLife est {ledger.fate(BATTERY_LIFE)}")
-    if today:
-        remarks += somebody_else(ledger.written, today, ledger.before)
     if config.relais:
         setting = RELAY_FUNCTIONS[config.relais]
         function = ledger.values.get(setting, MANUAL)
@@ -1666,7 +1664,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    today = None if options.today else config.profile(tempo.aujourdhui)
+    today = {} if options.today else config.profile(tempo.aujourdhui)
     remarks += tell_gx(ledger, config, today)
     if failure:
         prefix = f"demain {tempo.demain} : " if tempo.demain else ""
