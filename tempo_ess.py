@@ -778,8 +778,8 @@ def ask_ecodevice(config: Config) -> dict[str, Any]:
 
 
 # Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers;
-# what came before a failure counts.
-Calendar = dict[str, Couleur]
+# what came before a failure counts. None is a day whose colour is not known yet, or no day at all.
+Calendar = dict[str, Couleur | None]
 
 RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
 RTE_CODES = {
@@ -791,8 +791,7 @@ RTE_CODES = {
 
 def parse_rte(answer: Json) -> Calendar:
     """The colours in RTE's tempoLight; its -fallback keys hold no colour."""
-    values = answer["values"].items()
-    return {day: RTE_CODES[code] for day, code in values if code in RTE_CODES}
+    return {day: RTE_CODES.get(code) for day, code in answer["values"].items()}
 
 
 def ask_rte(_days: Sequence[date]) -> Iterator[Calendar]:
@@ -812,12 +811,8 @@ EDF_CODES = {f"TEMPO_{couleur}": couleur for couleur in Couleur}
 
 def parse_edf(answer: Json) -> Calendar:
     """The colours in EDF's calendar; NON_DEFINI is not announced."""
-    calendar = {}
-    for option in answer["content"]["options"]:
-        for day in option["calendrier"]:
-            if day["statut"] in EDF_CODES:
-                calendar[day["dateApplication"]] = EDF_CODES[day["statut"]]
-    return calendar
+    tempo = answer["content"]["options"][0]  # the one option that was asked for
+    return {day["dateApplication"]: EDF_CODES.get(day["statut"]) for day in tempo["calendrier"]}
 
 
 def ask_edf(days: Sequence[date]) -> Iterator[Calendar]:
@@ -839,8 +834,7 @@ API_CODES = {
 
 def parse_api(answer: Json) -> Calendar:
     """The colour in api-couleur-tempo.fr's answer for one day; 0 is "unknown"."""
-    code = str(answer["codeJour"])
-    return {answer["dateJour"]: API_CODES[code]} if code in API_CODES else {}
+    return {answer["dateJour"]: API_CODES.get(str(answer["codeJour"]))}
 
 
 def ask_api(days: Sequence[date]) -> Iterator[Calendar]:
@@ -856,7 +850,7 @@ WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run'
 }
 
 
-def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
+def ask_web(source: str, days: Mapping[str, date]) -> Mapping[str, Couleur | None]:
     """The colours of these days (see known_days), as far as the source knows; else NoAnswer."""
     calendar: Calendar = {}
     trouble = "ne sait pas"
@@ -867,8 +861,8 @@ def ask_web(source: str, days: Mapping[str, date]) -> dict[str, Couleur]:
         trouble = str(failure)
     except (LookupError, TypeError, ValueError, AttributeError):  # over which a parser trips
         trouble = "réponse d'une autre forme"
-    found = {name: calendar[str(day)] for name, day in days.items() if str(day) in calendar}
-    if not found:
+    found = {name: calendar.get(str(day)) for name, day in days.items()}
+    if not any(found.values()):
         raise NoAnswer(trouble)
     return found
 
@@ -1459,10 +1453,11 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
             else:  # no other source, or another contract, which no other source could mend
                 yield Line(ERREUR, source, str(failure), failure.code)
             continue
-        if "aujourdhui" in found:
+        today = found["aujourdhui"]
+        if today:
             is_known = True
         demain = found.get("demain")
-        colours = f"aujourd'hui {found.get('aujourdhui', '?')}, demain {demain or 'non annoncé'}"
+        colours = f"aujourd'hui {today or '?'}, demain {demain or 'non annoncé'}"
         if "periode" in found:
             colours += f", période {found['periode']}"
         is_overdue = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
