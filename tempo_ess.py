@@ -176,8 +176,11 @@ def periode_at(now: datetime) -> Periode:
     return Periode.HC
 
 
-def known_days(now: datetime) -> dict[str, date]:
-    """The civil dates of the TEMPO day in force and of the next one, under Tempo's field names.
+Days = Mapping[str, date]  # by Tempo's field names
+
+
+def known_days(now: datetime) -> Days:
+    """The civil dates of the TEMPO day in force and of the next one.
 
     The next one only once its colour is settled: RTE's choice binds at 10:30, and 11:00 leaves a
     margin.
@@ -769,7 +772,7 @@ def fetch_ecodevice(config: Config) -> Json:
     return fetch(url, ECODEVICE_TRY, session)
 
 
-def ask_ecodevice(config: Config) -> dict[str, Any]:
+def ask_ecodevice(config: Config, _days: Days) -> Mapping[str, Any]:
     """The colours and the period from the meter, by Tempo's fields; NoAnswer or NoColour."""
     try:
         return parse_ecodevice(fetch_ecodevice(config), config.ecoinput)._asdict()
@@ -850,8 +853,10 @@ WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run'
 }
 
 
-def ask_web(source: str, days: Mapping[str, date]) -> Mapping[str, Couleur | None]:
-    """The colours of these days (see known_days), as far as the source knows; else NoAnswer."""
+def ask_web(source: str, days: Days) -> Mapping[str, Any]:
+    """The colours of these days, as far as the source knows; NoAnswer for none of them."""
+    if not days:
+        return {}
     calendar: Calendar = {}
     trouble = "ne sait pas"
     try:
@@ -867,13 +872,25 @@ def ask_web(source: str, days: Mapping[str, date]) -> Mapping[str, Couleur | Non
     return found
 
 
+def sources_to_ask(config: Config) -> Mapping[str, Callable[[Days], Mapping[str, Any]]]:
+    """How to ask each source for the colours of some days, in the order of asking.
+
+    The meter knows of one day only, and of the period.
+    """
+    sources = {}
+    if config.use_eco and config.ecodevice:
+        sources["EcoDevice"] = partial(ask_ecodevice, config)
+    if config.use_api:
+        sources |= {source: partial(ask_web, source) for source in WEB_SOURCES}
+    return sources
+
+
 class Evening:
     """The evening's facts as they are found, by Tempo's fields; the first to know counts."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
-        self.failures: list[str] = []  # why the other sources do not know
 
     def learn(self, source: str, found: Mapping[str, Any]) -> None:
         """Take in what this source found; None is nothing."""
@@ -881,14 +898,6 @@ class Evening:
             if value is not None and name not in self.found:
                 self.found[name] = value
                 self.sources[name] = source
-
-    def ask(self, source: str, call: Callable[[], Mapping[str, Any]], level: int) -> None:
-        """Learn what call() finds, or why the source does not know, which is logged."""
-        try:
-            self.learn(source, call())
-        except NoAnswer as failure:
-            self.failures.append(f"{source} : {failure}")
-            log.log(level, self.failures[-1])
 
     def tempo(self) -> Tempo:
         """The three facts, once today's colour and the period are known."""
@@ -904,17 +913,20 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     evening.learn("imposée", imposed)
     if {"aujourdhui", "periode"} <= evening.found.keys():
         return evening  # a trial: nobody is asked, not even for demain
-    if config.use_eco:
-        evening.ask("EcoDevice", partial(ask_ecodevice, config), logging.WARNING)
-    evening.learn("horloge", {"periode": periode_at(now)})
+    failures = []
     days = known_days(now)
-    if config.use_api:
-        for source in WEB_SOURCES:
-            unknown = {name: days[name] for name in days if name not in evening.found}
-            if unknown:
-                evening.ask(source, partial(ask_web, source, unknown), logging.INFO)
+    for source, ask in sources_to_ask(config).items():
+        unknown = {name: days[name] for name in days if name not in evening.found}
+        try:
+            evening.learn(source, ask(unknown))
+        except NoAnswer as failure:
+            failures.append(f"{source} : {failure}")
+            # The owner can mend the EcoDevice, but not the web.
+            level = logging.INFO if source in WEB_SOURCES else logging.WARNING
+            log.log(level, failures[-1])
+    evening.learn("horloge", {"periode": periode_at(now)})
     if "aujourdhui" not in evening.found:
-        reasons = " ; ".join(evening.failures)
+        reasons = " ; ".join(failures)
         raise NoColour(f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN}")
     return evening
 
@@ -1437,15 +1449,10 @@ def check_secret(path: Path, problems: Collection[str]) -> Iterator[Line]:
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     """A line for each source, and one more when none gives today's colour."""
-    sources: dict[str, Callable[[], Mapping[str, Any]]] = {}
-    if config.use_eco and config.ecodevice:
-        sources["EcoDevice"] = partial(ask_ecodevice, config)
-    if config.use_api:
-        sources |= {source: partial(ask_web, source, known_days(now)) for source in WEB_SOURCES}
     is_known = False
-    for source, ask in sources.items():
+    for source, ask in sources_to_ask(config).items():
         try:
-            found = ask()
+            found = ask(known_days(now))
         except (NoAnswer, NoColour) as failure:
             if config.use_api and isinstance(failure, NoAnswer):
                 advice = "rien à faire si une autre source répond"
