@@ -622,7 +622,7 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
 
-# Seconds. A whole run: EcoDevice 28, web 3 x 15, GX 150, Prowl 15: under 5 minutes.
+# Seconds. A whole run: EcoDevice 30, web 3 x 15, GX 150, Prowl 15: under 5 minutes.
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
 ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable (tests/FACTS.md, EcoDevice)
@@ -757,27 +757,22 @@ def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
-def fetch_ecodevice(config: Config) -> Json:
-    """The EcoDevice's answer, in three tries; NoAnswer when there is none."""
+def ask_ecodevice(config: Config, _days: Days) -> Mapping[str, Any]:
+    """The colours and the period from the meter, in three tries; NoAnswer or NoColour."""
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
     if config.ecouser and config.ecopassword:
         session.auth = (config.ecouser, config.ecopassword)
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
-    for _ in range(ECODEVICE_TRIES - 1):
+    for _ in range(ECODEVICE_TRIES):
         try:
-            return fetch(url, ECODEVICE_TRY, session)
-        except TryAgain:
-            time.sleep(ECODEVICE_PAUSE)
-    return fetch(url, ECODEVICE_TRY, session)
-
-
-def ask_ecodevice(config: Config, _days: Days) -> Mapping[str, Any]:
-    """The colours and the period from the meter, by Tempo's fields; NoAnswer or NoColour."""
-    try:
-        return parse_ecodevice(fetch_ecodevice(config), config.ecoinput)._asdict()
-    except NoAnswer as failure:
-        raise NoAnswer(f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur") from None
+            return parse_ecodevice(fetch(url, ECODEVICE_TRY, session), config.ecoinput)._asdict()
+        except NoAnswer as failure:
+            trouble = f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur"
+            if not isinstance(failure, TryAgain):
+                break
+        time.sleep(ECODEVICE_PAUSE)
+    raise NoAnswer(trouble)
 
 
 # Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers;
