@@ -647,7 +647,7 @@ def bounded(seconds: float, call: Callable[[], Any]) -> Any:
             outcome.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    return outcome.result(max(0.0, seconds))
+    return outcome.result(seconds)
 
 
 WORDS = (  # the first that fits: most of them are kinds of OSError
@@ -666,20 +666,17 @@ def why(error: BaseException) -> str:
 
     Never the exception's own words, which can hold a key or the peer's bytes.
     """
-    # The first cause of these two is an error of urllib3's, which says less.
-    if isinstance(error, requests.exceptions.SSLError):
-        return "échec TLS"
-    if isinstance(error, requests.exceptions.InvalidURL):
+    if isinstance(error, requests.exceptions.InvalidURL):  # its cause says less
         return "adresse mal écrite"
-    while cause := error.__cause__ or error.__context__:
-        error = cause
+    while error.__context__:  # set with and without "from"
+        error = error.__context__
     for kind, words in WORDS:
         if isinstance(error, kind):
             return words
     return "réponse illisible"
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> Json:
     """The JSON object in body, else ValueError; an EcoDevice's text may hold a raw newline."""
     value = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
     if not isinstance(value, dict):
