@@ -1325,14 +1325,14 @@ NORMAL = 0  # Prowl's priorities
 HIGH = 1
 
 
-def prowl(key: str, call: Callable[[pyprowl.Prowl], object]) -> str | None:
-    """Call Prowl, bounded; None when it agrees, else why not.
+def prowl(call: Callable[[], object]) -> str | None:
+    """Call a method of pyprowl.Prowl, bounded; None when Prowl agrees, else why not.
 
     Never in its own words, which can hold the key. pyprowl raises bare Exception and KeyError.
     """
     log.debug("HTTP api.prowlapp.com")
     try:
-        bounded(PROWL, lambda: call(pyprowl.Prowl(key, "tempo_ess")))
+        bounded(PROWL, call)
     except Exception as error:
         status = re.match(r"\W?(\d{3})\b", str(error))  # as in 401 ... or '503'
         if status is None:
@@ -1347,7 +1347,8 @@ def push(config: Config, text: str, priority: int) -> None:
     """Send a notification if there is a key; a failure is a warning, never the verdict."""
     if not config.prowlkey:
         return
-    trouble = prowl(config.prowlkey, lambda it: it.notify("EDF TEMPO", text, priority))
+    notify = pyprowl.Prowl(config.prowlkey, "tempo_ess").notify
+    trouble = prowl(partial(notify, "EDF TEMPO", text, priority))
     if trouble:
         log.warning(f"notification non envoyée ({trouble}) : {text}")
     else:
@@ -1537,7 +1538,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
     if not problems.keys() & {"gx", "gxport", "gxtls", "gxcert", "gxpassword"}:
         yield from check_gx(config)
     if config.prowlkey:
-        trouble = prowl(config.prowlkey, pyprowl.Prowl.verify_key)
+        trouble = prowl(pyprowl.Prowl(config.prowlkey).verify_key)
         yield Line(ATTENTION if trouble else OK, "Prowl", trouble or "clé acceptée")
 
 
