@@ -673,7 +673,7 @@ def why(error: BaseException) -> str:
     for kind, words in WORDS:
         if isinstance(error, kind):
             return words
-    return "réponse illisible"
+    return "réponse inattendue"
 
 
 def json_object(body: bytes) -> Json:
@@ -1334,12 +1334,9 @@ def prowl(call: Callable[[], object]) -> str | None:
     try:
         bounded(PROWL, call)
     except Exception as error:
-        status = re.match(r"\W?(\d{3})\b", str(error))  # as in 401 ... or '503'
-        if status is None:
-            return f"Prowl : {why(error)}"
-        if status[1] == "401":
+        if str(error).startswith("401 "):
             return "Prowl refuse la clé (401) : vérifiez prowlkey"
-        return f"Prowl : réponse {status[1]}"
+        return f"Prowl : {why(error)}"
     return None
 
 

@@ -123,7 +123,7 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (5, lacks(gx.MIN_SOC), "MinSoc", "non lisible"),
     (5, lacks(*gx.BLUE_EVENING), "réglages du GX", "répond"),
     (0, says("prowl", 401), "Prowl", "401 | vérifiez prowlkey"),
-    (0, says("prowl", 500), "Prowl", "500"),
+    (0, says("prowl", 500), "Prowl", "réponse"),
 ]
 
 
