@@ -881,19 +881,19 @@ class Evening:
     """The evening's facts as they are found, by Tempo's fields; the first to know counts."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Any] = {}
-        self.sources: dict[str, str] = {}
+        self.found: dict[str, Any] = dict.fromkeys(Tempo._fields)  # None: not known yet
+        self.sources: dict[str, str] = {}  # of what is known
 
     def learn(self, source: str, found: Mapping[str, Any]) -> None:
         """Take in what this source found; None is nothing."""
         for name, value in found.items():
-            if value is not None and name not in self.found:
+            if value and not self.found[name]:
                 self.found[name] = value
                 self.sources[name] = source
 
     def tempo(self) -> Tempo:
         """The three facts, once today's colour and the period are known."""
-        return Tempo(self.found["aujourdhui"], self.found.get("demain"), self.found["periode"])
+        return Tempo(**self.found)
 
 
 def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> Evening:
@@ -903,12 +903,12 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
     """
     evening = Evening()
     evening.learn("imposée", imposed)
-    if {"aujourdhui", "periode"} <= evening.found.keys():
+    if evening.found["aujourdhui"] and evening.found["periode"]:
         return evening  # a trial: nobody is asked, not even for demain
     failures = []
     days = known_days(now)
     for source, ask in sources_to_ask(config).items():
-        unknown = {name: days[name] for name in days if name not in evening.found}
+        unknown = {name: days[name] for name in days if not evening.found[name]}
         try:
             evening.learn(source, ask(unknown))
         except NoAnswer as failure:
@@ -917,7 +917,7 @@ def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> E
             level = logging.INFO if source in WEB_SOURCES else logging.WARNING
             log.log(level, failures[-1])
     evening.learn("horloge", {"periode": periode_at(now)})
-    if "aujourdhui" not in evening.found:
+    if not evening.found["aujourdhui"]:
         reasons = " ; ".join(failures)
         raise NoColour(f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN}")
     return evening
