@@ -1699,17 +1699,18 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
             config = config._replace(prowlkey="")
         run(options, config, clock())
         return Exit.OK
-    except Failure as failure:
-        push(config, f"Échec (code {failure.code}) : {failure}", HIGH)
-        log.error(failure)
-        return failure.code
     except KeyboardInterrupt:
         log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
         return 130
+    except Failure as failure:
+        log.error(failure)
+        code, text = failure.code, str(failure)
     except Exception:
-        push(config, "Échec (code 1) : bogue du script, GX peut-être à moitié réglé", HIGH)
         log.exception("bogue du script, merci de le signaler avec ce qui suit")
-        return Exit.BUG
+        code, text = Exit.BUG, "bogue du script, GX peut-être à moitié réglé"
+    # Out of the handlers, where Python would chain a failure of Prowl's to the one that it is of.
+    push(config, f"Échec (code {code}) : {text}", HIGH)
+    return code
 
 
 if __name__ == "__main__":

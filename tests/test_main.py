@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from gx_simulator import DAY, MIN_SOC, SN, SOC, STATE, GxSimulator
-from house import KEY, PROWL_OK, ROOT, SCRIPT, House, Reply, drip, http
+from house import KEY, PROWL_OK, ROOT, SCRIPT, House, Reply, drip, http, silence
 
 import tempo_ess
 
@@ -326,12 +326,12 @@ def test_a_failure_is_pushed_and_keeps_its_code_when_the_push_fails(
     red_eve: House, code: int, changes: dict[str, Any], word: str
 ) -> None:
     red_eve.secret(**LOGINS, **changes)
-    red_eve.internet.prowl = lambda request: http(503, "")
-    result = red_eve.run("--quiet", scale=0.2, limits={"GX_CONNECT": 2})
+    red_eve.internet.prowl = lambda request: silence()
+    result = red_eve.run("--quiet", scale=0.2, limits={"GX_CONNECT": 2, "PROWL": 0.5})
     assert (result.code, result.out) == (code, "")
-    *_, warning, error = result.err.splitlines()
-    assert absent("attention | Prowl", warning) == []
+    *_, error, warning = result.err.splitlines()
     assert error.startswith("erreur")
+    assert absent("attention | Prowl : pas de réponse à temps", warning) == []
     text = only_push(red_eve, "1")
     assert absent(f"{word} | le GX garde ses réglages", text) == []
     assert present(SECRETS, result.err + text) == []
