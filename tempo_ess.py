@@ -244,28 +244,28 @@ DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
 RELAY_STATES = {0: "ouvert", 1: "fermé"}
 FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
 CGWACS = "settings/0/Settings/CGwacs/"
-SCHEDULES = CGWACS + "BatteryLife/Schedule/Charge/"
+SCHEDULES = f"{CGWACS}BatteryLife/Schedule/Charge/"
 ESS_MENU = "Settings > System setup > ESS"
 SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
 SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
-SOC = Setting(SCHEDULES + "0/Soc", "Schedule 1 SoC", percent)
-MIN_SOC = Setting(CGWACS + "BatteryLife/MinimumSocLimit", "MinSoc", percent)
+SOC = Setting(f"{SCHEDULES}0/Soc", "Schedule 1 SoC", percent)
+MIN_SOC = Setting(f"{CGWACS}BatteryLife/MinimumSocLimit", "MinSoc", percent)
 BATTERY_LIFE = Setting(
-    CGWACS + "BatteryLife/State",
+    f"{CGWACS}BatteryLife/State",
     "BatteryLife",
     ESS_MODES.get,
     "on|off",
     f"bloque la charge programmée : {ESS_MENU} > Mode",
 )
 HUB4_MODE = Setting(
-    CGWACS + "Hub4Mode",
+    f"{CGWACS}Hub4Mode",
     "Mode ESS (Hub4Mode)",
     HUB4_MODES.get,
     "ESS",
     f"BatteryLife reste tel quel en contrôle externe : {ESS_MENU} > Mode",
 )
 DAY = Setting(
-    SCHEDULES + "0/Day",
+    f"{SCHEDULES}0/Day",
     "Schedule 1 Day",
     DAYS.get,
     "tous les jours",
@@ -1376,21 +1376,21 @@ CHECKED = [
     SOC,
     DAY,
     Setting(
-        SCHEDULES + "0/Start",
+        f"{SCHEDULES}0/Start",
         "Schedule 1 Start",
         hours,
         "22 h",
         f"il faut 22 h : {SCHEDULE_MENU} > Start time",
     ),
     Setting(
-        SCHEDULES + "0/Duration",
+        f"{SCHEDULES}0/Duration",
         "Schedule 1 Duration",
         hours,
         "8 h",
         f"il faut 8 h : {SCHEDULE_MENU} > Duration",
     ),
     Setting(
-        SCHEDULES + "0/AllowDischarge",
+        f"{SCHEDULES}0/AllowDischarge",
         "Schedule 1 Discharge",
         {0: "PV", 1: "PV & Battery"}.get,
         "PV",
