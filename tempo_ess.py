@@ -112,7 +112,7 @@ class TryAgain(NoAnswer):
 
 
 class Unreachable(Failure):
-    """A try at the GX failed, or a connection was lost: a new try may help."""
+    """A try at the GX failed, or the GX was lost on the way: a new try may help."""
 
     code = Exit.GX
 
@@ -975,8 +975,7 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
 class Ledger:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Link.read empties `values` and fills it. A value is removed by a write, and by an empty N/: the
-    GX's settings service went away, and once it is back it may have lost what was written. The next
+    Link.read empties `values` and fills it; a write removes the value that it changes, and the next
     answer brings it back. The rest is kept for the whole run, over lost connections.
     """
 
@@ -988,14 +987,17 @@ class Ledger:
         self.before: Values = {}  # the first answers of the run
         self.values: Values = {}  # what the GX holds, as far as is known now
         self.written: Target = {}  # in this run
-        self.taken_back = False  # by an empty N/, since Link.read began: Link.work starts over
         self.serials: set[str] = set()  # announced on this broker
         self.alive = False  # this GX sent a message
         self.was_unreachable = False  # in at least one try of this run
         self.was_let_in = False  # in at least one try of this run
 
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life."""
+        """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life.
+
+        Unreachable for an empty one: the GX's settings service went away, and once it is back it
+        may have lost what was written. As after a lost connection, everything is asked again.
+        """
         if topic.endswith(f"/{SERIAL_PATH}"):
             self.serials.add(topic.split("/")[1])
         if topic.startswith(f"N/{self.serial}/"):
@@ -1007,10 +1009,9 @@ class Ledger:
         if value is not None:
             self.values[setting] = value
             self.before.setdefault(setting, value)
-        elif not payload:  # the settings service went away
-            self.values.pop(setting, None)
-            if setting in self.target:
-                self.taken_back = True
+        elif not payload and setting in self.target:
+            self.values.clear()
+            raise Unreachable("les réglages du GX ne répondent plus (il redémarre ?)")
 
     def note_write(self, setting: Setting) -> None:
         """It was written: what it showed counts no more."""
@@ -1018,7 +1019,7 @@ class Ledger:
         self.values.pop(setting, None)
 
     def is_known(self, setting: Setting) -> bool:
-        """Whether the GX has answered for it, and not taken it back."""
+        """Whether the GX has answered for it."""
         return setting in self.values
 
     def is_right(self, setting: Setting) -> bool:
@@ -1123,7 +1124,7 @@ class Link:
             self.serve(lambda: self.client.socket() is None, CLOSE)
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        """Hand an N/ message to the ledger."""
+        """Hand an N/ message to the ledger; paho hands its Unreachable on to serve's caller."""
         topic = message.topic
         payload = bytes(message.payload)
         log.debug(f"MQTT <- {shown(topic[-40:])} {shown(payload.decode(errors='replace'))}")
@@ -1216,7 +1217,6 @@ class Link:
         """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""
         ledger = self.ledger
         ledger.values.clear()
-        ledger.taken_back = False
         self.subscribe()
         for setting in ledger.read_only:  # answered meanwhile, as a rule
             self.publish("R", setting)
@@ -1242,20 +1242,17 @@ class Link:
             due = [setting for setting in due if self.ledger.is_due(setting)]
 
     def work(self, dry_run: bool) -> None:
-        """Read, compare, write, confirm; all of it again when an answer was taken back meanwhile.
+        """Read, compare, write, confirm.
 
         Unconfirmed when nobody answers, another GX does, or a setting is not proven.
         """
         ledger = self.ledger
-        while True:
-            self.read()
-            if not dry_run:
-                self.apply()
-            if not ledger.taken_back or time.monotonic() >= self.deadline:
-                break
-        if not ledger.values:  # nothing answers, or nothing any more
+        self.read()
+        if not ledger.values:
             self.handle_silence(dry_run)
             return
+        if not dry_run:
+            self.apply()
         fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
         if dry_run:
             fine.append(Fate.PENDING)

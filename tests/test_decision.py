@@ -131,6 +131,9 @@ def test_only_a_value_that_no_evening_leaves_is_a_strangers(held: int, told: int
 def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
     ledger = ledger_of(RED, BLUE | {HUB4_MODE: 3})
     hear(ledger, {HUB4_MODE: None})
+    with pytest.raises(tempo_ess.Unreachable):
+        hear(ledger, {SOC: None})
+    hear(ledger, BLUE)
     assert BATTERY_LIFE not in ledger.changes()
 
 
@@ -158,21 +161,14 @@ def shown(ledger: Ledger) -> tuple[list[Any], list[Any]]:
     return known, [setting for setting in ledger.target if ledger.is_right(setting)]
 
 
-def test_an_empty_payload_takes_an_answer_back() -> None:
-    ledger = ledger_of(RED, BLUE | {MIN_SOC: 25})
-    assert shown(ledger) == ([SOC, MIN_SOC, BATTERY_LIFE], [MIN_SOC])
-    hear(ledger, {MIN_SOC: None})
-    assert shown(ledger) == ([SOC, BATTERY_LIFE], [])
-    assert MIN_SOC not in ledger.changes(), "never written blindly"
-    assert ledger.taken_back
-
-
-def test_an_empty_payload_takes_a_confirmation_back() -> None:
-    ledger = written(BLUE)
+def test_an_empty_payload_takes_answers_and_confirmations_back() -> None:
+    ledger = written(BLUE | {MIN_SOC: 25})
     hear(ledger, RED)
-    assert set(ledger.fates().values()) == {Fate.CONFIRMED}
-    hear(ledger, {SOC: None})
-    assert not ledger.is_right(SOC)
+    assert ledger.fates() == dict.fromkeys(RED, Fate.CONFIRMED) | {MIN_SOC: Fate.KEPT}
+    with pytest.raises(tempo_ess.Unreachable):
+        hear(ledger, {SOC: None})
+    assert shown(ledger) == ([], [])
+    assert ledger.changes() == [], "never written blindly"
     assert ledger.fate(SOC) is Fate.PUBLISHED
 
 
