@@ -433,7 +433,7 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
     debut, fin = config.relais_debut, config.relais_fin
     if debut >= fin:  # two digits each, so texts compare
         problems.setdefault(
-            "relais_debut", f"relais_debut = {debut} : il faut moins que relais_fin = {fin}"
+            "relais_debut", f"relais_debut = {debut} : il faut une heure avant relais_fin = {fin}"
         )
     if config.port() > 65535:
         problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
@@ -565,11 +565,11 @@ def somebody_else(written: Target, today: Target, before: Values) -> list[str]:
     for setting, value in today.items():
         if setting not in written or setting not in before:
             continue
-        held = setting.text(before[setting])
+        was = setting.text(before[setting])
         usual = setting.text(value)
-        if held not in (usual, setting.text(written[setting])):
+        if was not in (usual, setting.text(written[setting])):
             remarks.append(
-                f"{setting.label} était à {held} au lieu de {usual} :"
+                f"{setting.label} était à {was} au lieu de {usual} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
             )
     return remarks
@@ -713,6 +713,8 @@ def fetch(url: str, seconds: float, session: requests.Session) -> Json:
 
 # ---- Colours -------------------------------------------------------------------------------------
 
+Facts = Mapping[str, Any]  # by Tempo's fields; what is not known is None, or not there
+
 PTEC = {
     "HPJB": (Couleur.BLEU, Periode.HP),
     "HCJB": (Couleur.BLEU, Periode.HC),
@@ -754,8 +756,11 @@ def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
-def ask_ecodevice(config: Config, _days: Days) -> Mapping[str, Any]:
-    """The colours and the period from the meter, in three tries; NoAnswer or NoColour."""
+def ask_ecodevice(config: Config, _days: Days) -> Facts:
+    """The colours and the period from the meter, in three tries; NoAnswer or NoColour.
+
+    It knows which days are meant.
+    """
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
     if config.ecouser and config.ecopassword:
@@ -845,7 +850,7 @@ WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run'
 }
 
 
-def ask_web(source: str, days: Days) -> Mapping[str, Any]:
+def ask_web(source: str, days: Days) -> Facts:
     """The colours of these days, as far as the source knows; NoAnswer for none of them."""
     if not days:
         return {}
@@ -864,11 +869,8 @@ def ask_web(source: str, days: Days) -> Mapping[str, Any]:
     return found
 
 
-def sources_to_ask(config: Config) -> Mapping[str, Callable[[Days], Mapping[str, Any]]]:
-    """How to ask each source for the colours of some days, in the order of asking.
-
-    The meter knows of one day only, and of the period.
-    """
+def sources_to_ask(config: Config) -> Mapping[str, Callable[[Days], Facts]]:
+    """How to ask each source about these days, in the order of asking."""
     sources = {}
     if config.use_eco and config.ecodevice:
         sources["EcoDevice"] = partial(ask_ecodevice, config)
@@ -884,8 +886,8 @@ class Evening:
         self.found: dict[str, Any] = dict.fromkeys(Tempo._fields)  # None: not known yet
         self.sources: dict[str, str] = {}  # of what is known
 
-    def learn(self, source: str, found: Mapping[str, Any]) -> None:
-        """Take in what this source found; None is nothing."""
+    def learn(self, source: str, found: Facts) -> None:
+        """Take in what this source found."""
         for name, value in found.items():
             if value and not self.found[name]:
                 self.found[name] = value
@@ -896,7 +898,7 @@ class Evening:
         return Tempo(**self.found)
 
 
-def read_evening(imposed: Mapping[str, Any], config: Config, now: datetime) -> Evening:
+def read_evening(imposed: Facts, config: Config, now: datetime) -> Evening:
     """The colours and the period: what the owner imposes, else the EcoDevice's, else the web's.
 
     NoColour when nobody knows today's colour, or the meter's contract is another.
@@ -995,8 +997,8 @@ class Ledger:
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life.
 
-        Unreachable for an empty one: the GX's settings service went away, and once it is back it
-        may have lost what was written. As after a lost connection, everything is asked again.
+        Unreachable for an empty one, of the target: the GX's settings service went away, and once
+        it is back it may have lost what was written. As after a lost connection, all begins again.
         """
         if topic.endswith(f"/{SERIAL_PATH}"):
             self.serials.add(topic.split("/")[1])
