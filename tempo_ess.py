@@ -42,7 +42,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import date, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import partial
@@ -960,8 +960,6 @@ def tell_evening(evening: Evening, now: datetime) -> list[str]:
 
 # ---- GX, what is known ---------------------------------------------------------------------------
 
-SERIAL_PATH = "system/0/Serial"
-
 
 def value_in(payload: bytes, is_text: bool) -> Value | None:
     """The value in an N/ message; None for what is no answer: no JSON, no number (or no text)."""
@@ -989,8 +987,7 @@ class Ledger:
         self.before: Values = {}  # the first answers of the run
         self.values: Values = {}  # what the GX holds, as far as is known now
         self.written: Target = {}  # in this run
-        self.serials: set[str] = set()  # announced on this broker
-        self.alive = False  # this GX sent a message
+        self.serials: set[str] = set()  # of every GX on this broker that sent a message
         self.was_unreachable = False  # in at least one try of this run
         self.was_let_in = False  # in at least one try of this run
 
@@ -1000,10 +997,7 @@ class Ledger:
         Unreachable for an empty one, of the target: the GX's settings service went away, and once
         it is back it may have lost what was written. As after a lost connection, all begins again.
         """
-        if topic.endswith(f"/{SERIAL_PATH}"):
-            self.serials.add(topic.split("/")[1])
-        if topic.startswith(f"N/{self.serial}/"):
-            self.alive = True
+        self.serials.add(topic.split("/")[1])
         setting = self.topics.get(topic)
         if setting is None or retained:
             return
@@ -1053,10 +1047,10 @@ class Ledger:
     def may_be_there(self) -> bool:
         """Whether this GX is on the broker, or may soon be.
 
-        It is when it sent a message. It may be when a try failed and no other GX is announced: it
-        would be starting.
+        It is when it sent a message. It may be when a try failed and no other GX did: it would be
+        starting.
         """
-        return self.alive or (self.was_unreachable and not self.serials)
+        return self.serial in self.serials or (self.was_unreachable and not self.serials)
 
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
@@ -1102,7 +1096,6 @@ STARTING = 60.0  # for settings that are not up yet
 ANSWER = 5.0
 ASK_AGAIN = 1.0
 READ_ONLY = 1.0  # for the read-only settings, once the others have answered
-CLOSE = 1.0
 
 
 class Link:
@@ -1120,10 +1113,8 @@ class Link:
         self.client.on_message = self.on_message
 
     def close(self) -> None:
-        """Disconnect in order, before the deadline: what was published is on the wire by then."""
-        with suppress(Unreachable):
-            self.client.disconnect()
-            self.serve(lambda: self.client.socket() is None, CLOSE)
+        """Disconnect in order; like each publish, paho sends it before it returns."""
+        self.client.disconnect()
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the ledger; paho hands its Unreachable on to serve's caller."""
@@ -1185,7 +1176,7 @@ class Link:
                     "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
                     " « MQTT access : On » (pas « Paired devices only »)"
                 )
-            if error and not done():  # close() waits for the end, which is an error here
+            if error:
                 raise self.lost("connexion coupée")
         return True
 
@@ -1198,22 +1189,20 @@ class Link:
 
     def subscribe(self) -> None:
         """Listen to the run's own settings, and to the serials that are announced."""
-        topics = [f"N/+/{SERIAL_PATH}", *self.ledger.topics]
+        topics = ["N/+/system/0/Serial", *self.ledger.topics]
         self.client.subscribe([(topic, 0) for topic in topics])
 
     def ask(
         self, settings: Collection[Setting], is_done: Callable[[Setting], bool], seconds: float
     ) -> None:
         """R/ for those of the settings that are not done, again each second, until all are."""
-
-        def missing() -> list[Setting]:
-            return [setting for setting in settings if not is_done(setting)]
-
         end = min(self.deadline, time.monotonic() + seconds)
-        while missing() and time.monotonic() < end:
-            for setting in missing():
-                self.publish("R", setting)
-            self.serve(lambda: not missing(), min(ASK_AGAIN, end - time.monotonic()))
+        while time.monotonic() < end:
+            for setting in settings:
+                if not is_done(setting):
+                    self.publish("R", setting)
+            if self.serve(lambda: all(map(is_done, settings)), ASK_AGAIN):
+                return
 
     def read(self) -> None:
         """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""

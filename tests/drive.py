@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tempo_ess
 
 LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK", "GX_CONNECT"]
-LIMITS += ["CONNECT_TRY", "CONNECT_PAUSE", "STARTING", "ANSWER", "ASK_AGAIN", "READ_ONLY", "CLOSE"]
+LIMITS += ["CONNECT_TRY", "CONNECT_PAUSE", "STARTING", "ANSWER", "ASK_AGAIN", "READ_ONLY"]
 
 
 def drive(arguments: list[str], at: str, scale: float, limits: dict[str, float]) -> int:
