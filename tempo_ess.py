@@ -1133,9 +1133,9 @@ class Link:
 
     def connect(self) -> None:
         """One try, to CONNACK; Unreachable, or WrongCertificate."""
-        start = time.monotonic()
+        end = time.monotonic() + CONNECT_TRY
         try:
-            bounded(min(CONNECT_TRY, self.deadline - start), self.open)
+            bounded(CONNECT_TRY, self.open)
         except ssl.SSLCertVerificationError:
             raise WrongCertificate(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
@@ -1144,8 +1144,7 @@ class Link:
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(why(error)) from None
-        remaining = start + CONNECT_TRY - time.monotonic()
-        if not self.serve(self.client.is_connected, remaining):
+        if not self.serve(self.client.is_connected, end - time.monotonic()):
             raise self.lost("pas de réponse à temps")
         self.ledger.was_let_in = True
 
@@ -1283,13 +1282,12 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
     of the target is not proven; else the ledger says what was read and written.
     """
     start = time.monotonic()
-    deadline = start + GX_CONNECT
+    last_try_ends = start + GX_CONNECT
     while True:
         try:
-            with closing(Link(config, ledger, deadline)) as link:
+            with closing(Link(config, ledger, start + GX_WORK)) as link:
                 link.connect()
-                deadline = start + GX_WORK  # once let in, the whole time counts
-                link.deadline = deadline
+                last_try_ends = start + GX_WORK  # once let in, the whole time counts
                 if no_confirm and not dry_run:
                     link.write(ledger.target)
                 else:
@@ -1297,8 +1295,8 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
                 return
         except Unreachable as failure:
             ledger.was_unreachable = True
-            # A try that the deadline cuts short would hide the reason of the one before.
-            is_late = time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline
+            # A try that is cut short would hide the reason of the one before.
+            is_late = time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > last_try_ends
             if is_late or isinstance(failure, WrongCertificate):
                 if ledger.written:
                     raise Unconfirmed(str(failure)) from None
