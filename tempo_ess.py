@@ -196,7 +196,8 @@ def known_days(now: datetime) -> Days:
 
 Value = float | str
 # BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8 and 10 to 11 or 12
-# [dbus-systemcalc-py]. Only STATE_ON and STATE_OFF are written.
+# [dbus-systemcalc-py; such names are explained in tests/FACTS.md]. Only STATE_ON and STATE_OFF are
+# written.
 STATE_ON = 1
 KEEP_CHARGED = 9
 STATE_OFF = 10
@@ -343,8 +344,8 @@ class Config(NamedTuple):
     def profile(self, couleur: Couleur) -> Target:
         """What the GX holds on a day of this colour.
 
-        One more setting needs its Setting, its lines here (and in RULES, if it is no percentage),
-        and in change_notice, and its place in NEEDED and CHECKED.
+        One more setting needs its Setting, its variables above (and RULES, if it is no percentage),
+        its place here, in change_notice, in NEEDED and in CHECKED.
         """
         profiles = {
             Couleur.BLEU: (self.chgbleu, self.minbleu, self.blbleu),
@@ -372,7 +373,7 @@ class Config(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a variable of secret.py must be; its default is bound by it, too."""
+    """What a variable of secret.py must be; one whose default is not so cannot be left out."""
 
     pattern: str  # of the value as Python writes it: 1, True, None, 'BLEU'
     wanted: str  # the same in French
@@ -540,7 +541,7 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
     (many meters never announce a blue day); but in HC the charge stays as it is, since the 20:05
-    run knew as much or more. Every run sets the relay, if there is one; cron then also runs at
+    run knew as much or more. Every run sets the relay, if there is one; cron then also runs after
     relais_debut and relais_fin (crontab.example).
     """
     target = config.profile(tempo.demain or tempo.aujourdhui)
@@ -555,21 +556,22 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     return target
 
 
-def somebody_else(written: Target, today: Target, before: Values) -> list[str]:
+def somebody_else(written: Target, usual: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    The last evening left the values of today's colour; what is neither these nor the target came
-    from elsewhere. (What already held the target is written when a GX restarts and loses it.)
+    usual: the values of today's colour, which the last evening left. What is neither these nor the
+    target came from elsewhere. (A value can be the target, and yet be written: a GX that restarts
+    loses it.)
     """
     remarks = []
-    for setting, value in today.items():
+    for setting, value in usual.items():
         if setting not in written or setting not in before:
             continue
         was = setting.text(before[setting])
-        usual = setting.text(value)
-        if was not in (usual, setting.text(written[setting])):
+        expected = setting.text(value)
+        if was not in (expected, setting.text(written[setting])):
             remarks.append(
-                f"{setting.label} était à {was} au lieu de {usual} :"
+                f"{setting.label} était à {was} au lieu de {expected} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
             )
     return remarks
@@ -592,8 +594,8 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 
     For a run that went well: nothing was refused or silent, PUBLISHED means --no-confirm, and a dry
     run is told apart by main, which then sends nothing.
-    In HP it is always due, in HC (with all three settings, since demain is known) only when the run
-    changed something.
+    In HP it is always due (also at a relay's run of the afternoon), in HC, with all three settings
+    since demain is known, only when the run changed something.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
@@ -606,8 +608,8 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
     unsure = Fate.PUBLISHED in fates.values()
     if tempo.periode is Periode.HP:
         proof = Fate.PUBLISHED if unsure else "confirmée"
-        charge = f"{parts[SOC]} ({proof})"
-        return f"Demain {tempo.demain} : {charge} ; à 22 h {parts[MIN_SOC]}, {parts[BATTERY_LIFE]}"
+        charge = f"{parts.pop(SOC)} ({proof})"
+        return f"Demain {tempo.demain} : {charge} ; à 22 h {', '.join(parts.values())}"
     changed = [one for one in parts if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
     if not changed:
         return None
@@ -757,9 +759,9 @@ def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
 
 
 def ask_ecodevice(config: Config, _days: Days) -> Facts:
-    """The colours and the period from the meter, in three tries; NoAnswer or NoColour.
+    """The colours and the period from the meter, which knows the days, in three tries.
 
-    It knows which days are meant.
+    NoAnswer or NoColour.
     """
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
@@ -1006,7 +1008,7 @@ class Ledger:
             self.values[setting] = value
             self.before.setdefault(setting, value)
         elif not payload and setting in self.target:
-            self.values.clear()
+            self.values.clear()  # also for the fates, should this try have been the last
             raise Unreachable("les réglages du GX ne répondent plus (il redémarre ?)")
 
     def note_write(self, setting: Setting) -> None:
@@ -1599,15 +1601,15 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
 
 
-def tell_gx(ledger: Ledger, config: Config, today: Target) -> list[str]:
+def tell_gx(ledger: Ledger, config: Config, usual: Target) -> list[str]:
     """Say what became of the settings, and what the owner should know beside them.
 
     The latter is returned for the push, if one is due. Whatever is looked at here must be among
-    run's read_only. today: what the last evening left, empty when today's colour was imposed.
+    run's read_only. usual: what the last evening left, empty when today's colour was imposed.
     """
     for line in ledger.lines():
         log.info(line)
-    remarks = somebody_else(ledger.written, today, ledger.before)
+    remarks = somebody_else(ledger.written, usual, ledger.before)
     choice = ledger.owners_choice()
     if choice:  # one that was heard after the write is told with what became of the write
         remarks.append(f"{choice} : BatteryLife est {ledger.fate(BATTERY_LIFE)}")
@@ -1642,8 +1644,8 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
         set_gx(config, ledger, options.dry_run, options.no_confirm)
     except Failure as error:
         failure = error
-    today = {} if options.today else config.profile(tempo.aujourdhui)
-    remarks += tell_gx(ledger, config, today)
+    usual = {} if options.today else config.profile(tempo.aujourdhui)
+    remarks += tell_gx(ledger, config, usual)
     if failure:
         prefix = f"demain {tempo.demain} : " if tempo.demain else ""
         raise type(failure)(" ; ".join([f"{prefix}{failure}", ledger.left_with(), *remarks]))
@@ -1694,7 +1696,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
     except Exception:
         log.exception("bogue du script, merci de le signaler avec ce qui suit")
         code, text = Exit.BUG, "bogue du script, GX peut-être à moitié réglé"
-    # Out of the handlers, where Python would chain a failure of Prowl's to the one that it is of.
+    # Not inside a handler: why() would take the failure handled there for the cause of Prowl's.
     push(config, f"Échec (code {code}) : {text}", HIGH)
     return code
 

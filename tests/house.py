@@ -228,7 +228,8 @@ def api_body(target: str, days: Days) -> str:
     return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027"})
 
 
-# By their names in the script's WEB_SOURCES, in the order of asking. A new source is one row.
+# By their names in the script's WEB_SOURCES, in the order of asking. A new source is one row
+# and a line in Internet.
 WEB = {
     "RTE": WebSource(
         "rte",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import gx_simulator as gx
 from facts import COLOURS, PROFILES
-from house import House, free_port, http
+from house import WEB, House, free_port, http
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ class Run(NamedTuple):
     made: bool  # else cron missed it
     announced: bool  # DEMAIN on the meter
     meter: bool  # the EcoDevice answers
-    web: str  # the only source that knows: "rte", "edf", "api" or "" for none
+    web: str  # the only source of WEB that knows, "" for none
     gx: str  # "up", "dead" or "silent"
 
 
@@ -41,7 +41,7 @@ RUNS = st.builds(
     made=st.sampled_from([True] * 7 + [False]),
     announced=st.sampled_from([True, True, False]),
     meter=st.sampled_from([True] * 5 + [False]),
-    web=st.sampled_from(["", "", "rte", "rte", "edf", "api"]),
+    web=st.sampled_from(["", "", *WEB]),
     gx=st.sampled_from(["up"] * 15 + ["dead", "silent"]),
 )
 SETTINGS = st.sampled_from([gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE])
@@ -59,8 +59,8 @@ def evening_run(house: House, now: datetime, day: Day, tomorrow: Day, period: st
     house.eco.reply = house.healthy if run.meter else lambda request: http(500, "down")
     days = {f"d{now:%Y_%m_%d}": day.colour, f"d{now + timedelta(1):%Y_%m_%d}": tomorrow.colour}
     house.internet.knows(**days)
-    for source in {"rte", "edf", "api"} - {run.web}:
-        setattr(house.internet, source, lambda request: http(503, "<html>"))
+    for source in WEB.keys() - {run.web}:
+        setattr(house.internet, WEB[source].attribute, lambda request: http(503, "<html>"))
     house.secret(use_api=True, gxport=free_port() if run.gx == "dead" else house.broker.port)
     house.gx.up = run.gx != "silent"
     house.gx.writes.clear()

@@ -210,6 +210,7 @@ def test_each_source_is_asked_for_what_is_still_unknown(
     alone: House, first: str, second: str
 ) -> None:
     """The first knows today, the second tomorrow; where they are one, it knows both."""
+    alone.internet.knows()
     alone.internet.teach(second, {TODAY: "BLANC", TOMORROW: "ROUGE"})
     alone.internet.teach(first, {TODAY: "BLEU"} | ({TOMORROW: "ROUGE"} if first == second else {}))
     result = alone.run(at=HP)
@@ -252,6 +253,7 @@ def test_today_is_not_lost_with_an_odd_answer_for_tomorrow(alone: House, odd: by
 def test_the_tempo_day_and_period_are_those_of_paris_on_any_machine(
     alone: House, at: str, days: list[str], period: str
 ) -> None:
+    alone.internet.knows()
     alone.internet.teach(SOURCES[-1], dict.fromkeys(days, "BLEU"))
     result = alone.run("--dry-run", at=at, env=ELSEWHERE)
     assert result.code == 0
