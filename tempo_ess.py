@@ -196,8 +196,7 @@ def known_days(now: datetime) -> Days:
 
 Value = float | str
 # BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8 and 10 to 11 or 12
-# [dbus-systemcalc-py; such names are explained in tests/FACTS.md]. Only STATE_ON and STATE_OFF are
-# written.
+# [dbus-systemcalc-py; tests/FACTS.md has these sources]. Only STATE_ON and STATE_OFF are written.
 STATE_ON = 1
 KEEP_CHARGED = 9
 STATE_OFF = 10
