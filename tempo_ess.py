@@ -176,7 +176,7 @@ def periode_at(now: datetime) -> Periode:
     return Periode.HC
 
 
-Days = Mapping[str, date]  # by Tempo's field names
+Days = Mapping[str, date]  # {"aujourdhui": 24 November}, by Tempo's field names
 
 
 def known_days(now: datetime) -> Days:
@@ -344,7 +344,8 @@ class Config(NamedTuple):
         """What the GX holds on a day of this colour.
 
         One more setting needs its Setting, its variables above (and RULES, if it is no percentage),
-        its place here, in change_notice, in NEEDED and in CHECKED.
+        its place here, in change_notice, in NEEDED and in CHECKED. One that is only read needs its
+        Setting, its place in run's read_only and its remark in tell_gx.
         """
         profiles = {
             Couleur.BLEU: (self.chgbleu, self.minbleu, self.blbleu),
@@ -372,7 +373,7 @@ class Config(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a variable of secret.py must be; one whose default is not so cannot be left out."""
+    """What a variable of secret.py must be; it is mandatory when its own default is not so."""
 
     pattern: str  # of the value as Python writes it: 1, True, None, 'BLEU'
     wanted: str  # the same in French
@@ -417,7 +418,7 @@ def pinned_context(cert: str) -> ssl.SSLContext:
 
 
 def add_joint_problems(config: Config, problems: Problems) -> None:
-    """Add to the problems the values that do not go together, where no worse is known of them."""
+    """Add to the problems the values that do not go together, each right by itself."""
     if not config.use_eco:
         problems.pop("ecodevice", None)  # it is not asked
         if not config.use_api:
@@ -426,21 +427,19 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
         min_ = f"min{couleur.lower()}"
-        if profile[MIN_SOC] > profile[SOC]:
-            problems.setdefault(
-                min_, f"{min_} = {profile[MIN_SOC]} : il faut au plus {chg} = {profile[SOC]}"
-            )
-    debut, fin = config.relais_debut, config.relais_fin
-    if debut >= fin:  # two digits each, so texts compare
-        problems.setdefault(
-            "relais_debut", f"relais_debut = {debut} : il faut une heure avant relais_fin = {fin}"
-        )
+        if profile[MIN_SOC] > profile[SOC] and not problems.keys() & {chg, min_}:
+            given = f"{min_} = {profile[MIN_SOC]}"
+            problems[min_] = f"{given} : il faut au plus {chg} = {profile[SOC]}"
+    debut, fin = config.relais_debut, config.relais_fin  # two digits each, so texts compare
+    if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
+        given = f"relais_debut = {debut}"
+        problems["relais_debut"] = f"{given} : il faut une heure avant relais_fin = {fin}"
     if config.port() > 65535:
         problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
     if config.gxtls:
         try:
             pinned_context(config.gxcert)
-        except OSError:
+        except (OSError, ValueError):
             problems.setdefault(
                 "gxcert",
                 f"gxcert = {config.gxcert!r} :"
@@ -593,8 +592,8 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 
     For a run that went well: nothing was refused or silent, PUBLISHED means --no-confirm, and a dry
     run is told apart by main, which then sends nothing.
-    In HP it is always due (also at a relay's run of the afternoon), in HC, with all three settings
-    since demain is known, only when the run changed something.
+    In HP it is always due: it announces the night (a relay's run of the afternoon does so, too). In
+    HC, with all three settings since demain is known, only when the run changed something.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return None
@@ -714,7 +713,7 @@ def fetch(url: str, seconds: float, session: requests.Session) -> Json:
 
 # ---- Colours -------------------------------------------------------------------------------------
 
-Facts = Mapping[str, Any]  # by Tempo's fields; what is not known is None, or not there
+Facts = Mapping[str, Any]  # {"aujourdhui": BLEU}; what is not known is None, or not there
 
 PTEC = {
     "HPJB": (Couleur.BLEU, Periode.HP),
@@ -774,7 +773,7 @@ def ask_ecodevice(config: Config, _days: Days) -> Facts:
             trouble = f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur"
             if not isinstance(failure, TryAgain):
                 break
-        time.sleep(ECODEVICE_PAUSE)
+        time.sleep(ECODEVICE_PAUSE)  # also after the last try, which does no harm
     raise NoAnswer(trouble)
 
 
@@ -853,7 +852,7 @@ WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run'
 
 def ask_web(source: str, days: Days) -> Facts:
     """The colours of these days, as far as the source knows; NoAnswer for none of them."""
-    if not days:
+    if not days:  # all is known
         return {}
     calendar: Calendar = {}
     trouble = "ne sait pas"
@@ -953,7 +952,7 @@ def tell_evening(evening: Evening, now: datetime) -> list[str]:
                 "heures creuses imposées pendant les heures pleines :"
                 " une recharge au prix fort peut commencer tout de suite"
             )
-        case _:
+        case _:  # HC by day on the meter is right: some off-peak hours end after 06:00
             return []
     log.warning(remark)
     return [remark]
@@ -1026,7 +1025,7 @@ class Ledger:
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
 
-        The first answers still count where `values` knows no more.
+        The first answers still count where `values` knows no more: to be careful, not up to date.
         """
         values = self.before | self.values
         if values.get(HUB4_MODE) == EXTERNAL_CONTROL:
@@ -1056,8 +1055,9 @@ class Ledger:
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
         written = setting in self.written
+        # Where Hub4Mode answered after the write, the write counts.
         if setting is BATTERY_LIFE and self.owners_choice() and not written:
-            return Fate.OWNERS_CHOICE  # where Hub4Mode answered after the write, the write counts
+            return Fate.OWNERS_CHOICE
         if self.is_right(setting):
             return Fate.CONFIRMED if written else Fate.KEPT
         if self.is_known(setting):
@@ -1268,7 +1268,8 @@ class Link:
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
             return
-        # For whoever watches a test broker, as the README shows. A GX ignores another serial.
+        # For whoever watches a test broker, as the README shows. Nobody's choice is overwritten: a
+        # GX of this serial would have announced it, and one of another ignores these topics.
         self.write(ledger.target)
         raise Unconfirmed(
             "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
@@ -1455,7 +1456,7 @@ def same_clock(zone: str) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
     now = paris_now()
     try:
-        other = ZoneInfo(zone.lstrip("/"))
+        other = ZoneInfo(zone.lstrip("/"))  # its own default is written /UTC
     except (LookupError, OSError, ValueError):
         return False
     moments = [now.replace(month=month, day=1) for month in (1, 7)]

@@ -175,7 +175,14 @@ def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: ob
 
 
 @pytest.mark.parametrize(
-    "names", [{"minbleu": "x", "chgbleu": 20}, {"relais_debut": "6 h", "relais_fin": "05:00"}]
+    "names",
+    [
+        {"minbleu": "x", "chgbleu": 20},
+        {"chgbleu": "95", "minbleu": 85},
+        {"relais_debut": "6 h", "relais_fin": "05:00"},
+        {"relais_fin": "24:00", "relais_debut": "22:30"},
+    ],
+    ids=str,
 )
 def test_a_default_is_not_held_against_a_wrong_value(tmp_path: Path, names: dict[str, Any]) -> None:
     (found,) = problems(tmp_path, **names)
@@ -356,7 +363,7 @@ def test_an_ipv6_address_is_shown_in_brackets_as_openssl_wants_it() -> None:
     assert tempo_ess.Config(gx="fe80::1", gxtls=True).where() == "[fe80::1]:8883"
 
 
-@pytest.mark.parametrize("cert", [None, "", "nowhere.crt", ".", "text.crt"], ids=ascii)
+@pytest.mark.parametrize("cert", [None, "", "nowhere.crt", ".", "text.crt", "a\0b"], ids=ascii)
 def test_missing_or_unreadable_gxcert_shows_how_to_fetch_it(
     closed_house: House, cert: str | None
 ) -> None:
