@@ -117,6 +117,12 @@ class Unreachable(Failure):
     code = Exit.GX
 
 
+class SettingsGone(Unreachable):
+    """The GX's settings service went away on the way: a new try may help."""
+
+    code = Exit.UNCONFIRMED
+
+
 class WrongCertificate(Unreachable):
     """The GX shows another certificate than gxcert: no new try will help."""
 
@@ -508,11 +514,11 @@ def examine(path: Path) -> tuple[Config, Problems]:
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
             exec(compile(source, str(path), "exec"), names)
-    except BaseException as error:  # whatever that file raises
+    except (Exception, SystemExit) as error:
         # Where it is wrong, not in the error's own words, which can show a key. The traceback
         # starts here; its next entry is a line of secret.py, unless Python could not read it.
         entry = error.__traceback__ and error.__traceback__.tb_next
-        line = entry.tb_lineno if entry else getattr(error, "lineno", "?")
+        line = entry.tb_lineno if entry else getattr(error, "lineno", None) or "?"
         raise WrongUsage(
             f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
             " une espace devant un nom, un choix autre que True ou False ?)"
@@ -764,7 +770,10 @@ def ask_ecodevice(config: Config, _days: Days) -> Facts:
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy and no netrc
     if config.ecouser and config.ecopassword:
-        session.auth = (config.ecouser, config.ecopassword)
+        # Encoded as browsers do; requests would take Latin-1.
+        session.auth = requests.auth.HTTPBasicAuth(
+            config.ecouser.encode(), config.ecopassword.encode()
+        )
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
     for _ in range(ECODEVICE_TRIES):
         try:
@@ -994,8 +1003,9 @@ class Ledger:
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life.
 
-        Unreachable for an empty one, of the target: the GX's settings service went away, and once
-        it is back it may have lost what was written. As after a lost connection, all begins again.
+        An empty one takes the answer back: the GX's settings service went away, and once it is back
+        it may have lost what was written. SettingsGone, if the setting is of the target: as after a
+        lost connection, all begins again.
         """
         self.serials.add(topic.split("/")[1])
         setting = self.topics.get(topic)
@@ -1007,7 +1017,9 @@ class Ledger:
             self.before.setdefault(setting, value)
         elif not payload and setting in self.target:
             self.values.clear()  # also for the fates, should this try have been the last
-            raise Unreachable("les réglages du GX ne répondent plus (il redémarre ?)")
+            raise SettingsGone("les réglages du GX ne répondent plus (il redémarre ?)")
+        elif not payload:
+            self.values.pop(setting, None)
 
     def note_write(self, setting: Setting) -> None:
         """It was written: what it showed counts no more."""
@@ -1055,12 +1067,15 @@ class Ledger:
     def fate(self, setting: Setting) -> Fate:
         """What became of a setting of the target."""
         written = setting in self.written
-        # Where Hub4Mode answered after the write, the write counts.
-        if setting is BATTERY_LIFE and self.owners_choice() and not written:
+        known = self.is_known(setting)
+        right = self.is_right(setting)
+        if right and written:
+            return Fate.CONFIRMED
+        if setting is BATTERY_LIFE and self.owners_choice() and (known or not written):
             return Fate.OWNERS_CHOICE
-        if self.is_right(setting):
-            return Fate.CONFIRMED if written else Fate.KEPT
-        if self.is_known(setting):
+        if right:
+            return Fate.KEPT
+        if known:
             return Fate.REFUSED if written else Fate.PENDING
         return Fate.PUBLISHED if written else Fate.MUTE
 
@@ -1132,11 +1147,10 @@ class Link:
             text += " (avec le profil Secured, il faut gxtls)"
         return Unreachable(text)
 
-    def connect(self) -> None:
-        """One try, to CONNACK; Unreachable, or WrongCertificate."""
-        end = time.monotonic() + CONNECT_TRY
+    def connect(self, end: float) -> None:
+        """One try, to CONNACK, until end; Unreachable, or WrongCertificate."""
         try:
-            bounded(CONNECT_TRY, self.open)
+            bounded(end - time.monotonic(), self.open)
         except ssl.SSLCertVerificationError:
             raise WrongCertificate(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
@@ -1260,10 +1274,9 @@ class Link:
         if ledger.may_be_there():
             raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
         if ledger.serials:
-            seen = ", ".join(map(shown, sorted(ledger.serials)))
             raise Unconfirmed(
-                f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce {seen} :"
-                " corrigez secret.py"
+                f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce"
+                f" {shown(min(ledger.serials))} : corrigez secret.py"
             )
         if dry_run:
             log.info("aucun GX sur ce broker (broker de test ?)")
@@ -1284,12 +1297,13 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
     of the target is not proven; else the ledger says what was read and written.
     """
     start = time.monotonic()
-    last_try_ends = start + GX_CONNECT
+    tries_end = start + GX_CONNECT
+    reason: Unreachable | None = None
     while True:
         try:
             with closing(Link(config, ledger, start + GX_WORK)) as link:
-                link.connect()
-                last_try_ends = start + GX_WORK  # once let in, the whole time counts
+                link.connect(min(time.monotonic() + CONNECT_TRY, tries_end))
+                tries_end = start + GX_WORK  # once let in, the whole time counts
                 if no_confirm and not dry_run:
                     link.write(ledger.target)
                 else:
@@ -1297,12 +1311,13 @@ def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> N
                 return
         except Unreachable as failure:
             ledger.was_unreachable = True
-            # A try that is cut short would hide the reason of the one before.
-            is_late = time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > last_try_ends
-            if is_late or isinstance(failure, WrongCertificate):
+            now = time.monotonic()
+            if reason is None or now < tries_end:  # a try that was cut short says less
+                reason = failure
+            if now + CONNECT_PAUSE > tries_end or isinstance(failure, WrongCertificate):
                 if ledger.written:
-                    raise Unconfirmed(str(failure)) from None
-                raise
+                    raise Unconfirmed(str(reason)) from None
+                raise reason from None
             log.info(f"{failure} ; nouvel essai dans {CONNECT_PAUSE:g} s")
         time.sleep(CONNECT_PAUSE)
 
@@ -1483,10 +1498,10 @@ def check_gx(config: Config) -> Iterator[Line]:
     ledger = Ledger(config.gxsn.lower(), {}, settings)
     try:
         with closing(Link(config, ledger, time.monotonic() + GX_CONNECT)) as link:
-            link.connect()
+            link.connect(time.monotonic() + CONNECT_TRY)
             yield Line(OK, "GX", f"joint à {config.where()}")
             link.subscribe()
-            link.serve(lambda: bool(ledger.serials), ANSWER)
+            link.serve(lambda: ledger.serial in ledger.serials, ANSWER)
             if ledger.serial in ledger.serials:
                 yield Line(OK, "gxsn", f"{ledger.serial}, annoncé par ce GX")
             elif not ledger.serials:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gx_simulator as gx
 import pytest
+from gx_simulator import GxSimulator
 from house import KEY, House, Peer, http
 
 import tempo_ess
@@ -160,6 +161,27 @@ def test_a_time_zone_is_judged_by_winter_and_summer_on_any_day(
     monkeypatch.setattr(tempo_ess, "paris_now", lambda: now)
     assert not tempo_ess.same_clock(zone)
     assert tempo_ess.same_clock("/Europe/Warsaw")
+
+
+def test_the_right_gxsn_is_right_beside_another_gx(well: House) -> None:
+    """Whose retained serial comes first."""
+    well.broker.stop()
+    well.broker.start()
+    neighbour = GxSimulator(well.broker.port, sn="aaaaaaaaaaaa")
+    own = GxSimulator(well.broker.port)
+    result = well.run("--check", at=EVENING)
+    assert (result.code, rows(result.out)["gxsn"][0]) == (0, "OK")
+    for device in (neighbour, own):
+        device.close()
+
+
+def test_what_the_gx_took_back_is_not_shown(well: House) -> None:
+    device = well.gx
+    device.on_question = lambda _: device.settings_down() if len(device.questions) > 6 else None
+    result = well.run("--check", at=EVENING, scale=0.1)
+    assert result.code == 5
+    assert "30 %" not in result.out
+    assert "tous les jours" not in result.out
 
 
 def test_the_exit_code_is_that_of_the_first_error(well: House) -> None:

@@ -146,6 +146,14 @@ def test_battery_life_that_was_written_before_the_owners_choice_is_told_as_it_is
     assert ledger.fate(BATTERY_LIFE) is Fate.CONFIRMED
 
 
+@pytest.mark.parametrize("choice", OWNERS.values(), ids=OWNERS)
+def test_an_owners_choice_that_shows_after_the_write_is_no_refusal(choice: Target) -> None:
+    ledger = written(BLUE)
+    hear(ledger, BLUE | choice)
+    assert ledger.fate(BATTERY_LIFE) is Fate.OWNERS_CHOICE
+    assert ledger.fate(SOC) is Fate.REFUSED
+
+
 def test_a_float_equals_its_integer_and_a_silent_setting_is_not_written() -> None:
     ledger = ledger_of({SOC: 100, MIN_SOC: 30}, {MIN_SOC: 30.0})
     assert ledger.changes() == []

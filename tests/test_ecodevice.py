@@ -140,7 +140,7 @@ def test_other_http_errors_are_not_tried_again_nor_redirects_followed(
 @pytest.mark.parametrize(
     ("user", "password", "sent"),
     [
-        ("moi", "mot de passe", "moi:mot de passe"),
+        ("moi", "à 5 €", "moi:à 5 €"),
         ("owner", None, None),
         ("", "s3cret!", None),
     ],

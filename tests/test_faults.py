@@ -218,6 +218,15 @@ def test_a_gx_that_reboots_ends_well(house: House, gx: GxSimulator) -> None:
     assert peer.connections == 3
 
 
+def test_tries_go_on_until_the_time_is_over(house: House, gx: GxSimulator) -> None:
+    """Also when less is left than a whole try may take: a GX reboots in about two minutes."""
+    through = way(house.broker.port, "nothing is cut")
+    peer = Peer(lambda link, earlier: through(link, earlier) if earlier > 7 else None)
+    house.secret(gxport=peer.port)
+    limits = {"GX_CONNECT": 8, "CONNECT_TRY": 7.5, "CONNECT_PAUSE": 0.1}
+    ended_well(house, gx, house.run(at=AT, limits=limits))
+
+
 POINTS = [*(f"R{n}" for n in range(1, 9)), *(f"W{n}" for n in range(1, 4))]  # of a whole run
 
 
@@ -245,6 +254,12 @@ def test_a_settings_service_that_dies_for_good_is_exit_5(
     failed(house, result, 5)
     assert ", confirmé" not in result.text
     assert gx.profile() != RED
+
+
+def test_settings_that_die_at_each_read_are_exit_5(house: House, gx: GxSimulator) -> None:
+    gx.on_question = lambda _: gx.settings_down()
+    result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_PAUSE": 0.2})
+    failed(house, result, 5, "réglages du GX ne répondent plus", NOTHING)
 
 
 # ---- Killed anywhere -----------------------------------------------------------------------------

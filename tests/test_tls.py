@@ -120,7 +120,7 @@ def test_a_gx_that_resets_the_connection_after_the_handshake_is_tried_again(hous
 def test_a_refused_login_is_tried_again_until_the_time_is_over(house: House, connack: int) -> None:
     """Refused after 6 of the 10 s that a try may last, as a starting GX does too [FACTS.md].
 
-    No third try, which the deadline would cut short: its time-out would hide the refusal.
+    The last try is cut short; its time-out does not hide the refusal.
     """
 
     def refuse(link: socket.socket, _earlier: int) -> None:
@@ -131,10 +131,10 @@ def test_a_refused_login_is_tried_again_until_the_time_is_over(house: House, con
 
     peer = Peer(refuse)
     house.secret(gxport=peer.port, gxpassword=PASSWORD)
-    limits = {"GX_CONNECT": 3, "CONNECT_TRY": tempo_ess.CONNECT_TRY / 20, "CONNECT_PAUSE": 1.1}
+    limits = {"GX_CONNECT": 2, "CONNECT_TRY": tempo_ess.CONNECT_TRY / 20, "CONNECT_PAUSE": 0.3}
     start = time.monotonic()
     result = house.run("--verbose", at=AT, limits=limits)
-    assert 1.5 < time.monotonic() - start < 3 + BUSY
+    assert 1.5 < time.monotonic() - start < 2 + BUSY
     failed(house, result, 4, "gxpassword", "MQTT access : On", "Paired devices only", NOTHING)
-    assert peer.connections == 2
+    assert peer.connections > 2
     assert PASSWORD not in result.text + str(house.internet.pushes)
