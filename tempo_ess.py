@@ -870,7 +870,7 @@ def ask_web(source: str, days: Days) -> Facts:
             calendar |= part
     except NoAnswer as failure:
         trouble = str(failure)
-    except (LookupError, TypeError, ValueError, AttributeError):  # over which a parser trips
+    except (LookupError, TypeError, AttributeError):  # over which a parser trips
         trouble = "réponse d'une autre forme"
     found = {name: calendar.get(str(day)) for name, day in days.items()}
     if not any(found.values()):
@@ -1133,7 +1133,7 @@ class Link:
         self.client.disconnect()
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        """Hand an N/ message to the ledger; paho hands its Unreachable on to serve's caller."""
+        """Hand an N/ message to the ledger; paho hands its SettingsGone on to serve's caller."""
         topic = message.topic
         payload = bytes(message.payload)
         log.debug(f"MQTT <- {shown(topic[-40:])} {shown(payload.decode(errors='replace'))}")
@@ -1215,7 +1215,8 @@ class Link:
             for setting in settings:
                 if not is_done(setting):
                     self.publish("R", setting)
-            if self.serve(lambda: all(map(is_done, settings)), ASK_AGAIN):
+            wait = min(ASK_AGAIN, end - time.monotonic())
+            if self.serve(lambda: all(map(is_done, settings)), wait):
                 return
 
     def read(self) -> None:
@@ -1469,12 +1470,11 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
 
 def same_clock(zone: str) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
-    now = paris_now()
     try:
         other = ZoneInfo(zone.lstrip("/"))  # its own default is written /UTC
     except (LookupError, OSError, ValueError):
         return False
-    moments = [now.replace(month=month, day=1) for month in (1, 7)]
+    moments = [paris_now().replace(month=month, day=1) for month in (1, 7)]
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 

@@ -107,7 +107,7 @@ def test_spaces_around_a_text_are_ignored(tmp_path: Path) -> None:
         {"gxport": 1, "ecoinput": 2, "relais": 1},
         {"relais": 2, "relais_couleurs": ["ROUGE"], "relais_debut": "00:00", "relais_fin": "23:59"},
         {"ecouser": "moi", "ecopassword": 'à "b" c'},
-        {"gxcert": "nowhere.crt", "gxtls": False},
+        {"gxcert": "nowhere.crt", "gxtls": False, "gxpassword": "l'eau"},
         {"prowlkey": "", "gxpassword": None, "relais": None, "relais_debut": "", "relais_fin": " "},
     ],
     ids=str,
@@ -150,14 +150,21 @@ WRONG_TYPES: dict[str, list[Any]] = {
 }
 WRONG_VALUES: dict[str, list[Any]] = {
     "ecodevice": ["http://192.0.2.1", "192.0.2.1/api", "a b", "192,168,1,50", "a:b@192.0.2.1"],
-    "gx": ["mqtt://192.0.2.2", "192.0.2.2:1883", "a b", "192,168,1,50", "[fe80::1]"],
-    "gxsn": ["123", "123456789abg", "123456789abcd", "12:34:56:78:9a:bc"],
-    "gxport": [-1, 65536],
+    "gx": [
+        "mqtt://192.0.2.2",
+        "192.0.2.2:1883",
+        "a b",
+        "192.0.2.2/24",
+        "192,168,1,50",
+        "[fe80::1]",
+    ],
+    "gxsn": ["123456789ab", "123456789abg", "123456789abcd", "12:34:56:78:9a:bc"],
+    "gxport": [-1, 0, 65536],
     "ecoinput": [0, 3],
     "relais": [-1, 3],
     "relais_couleurs": [["VERT"], ["BLANC", ""]],
-    "relais_debut": ["6:00", "24:00", "06h00", "06:60", "0600", "22:00"],
-    "relais_fin": ["22", "22:00:00", "06:00", "05:59"],
+    "relais_debut": ["1:30", "24:00", "06h00", "06:60", "0600", "22:00"],
+    "relais_fin": ["22", "24:00", "9:00", "22:00:00", "06:00", "05:59"],
 }
 WRONG = [
     (name, value)
@@ -181,12 +188,14 @@ def test_wrong_value_is_shown_with_its_name(tmp_path: Path, name: str, value: ob
         {"chgbleu": "95", "minbleu": 85},
         {"relais_debut": "6 h", "relais_fin": "05:00"},
         {"relais_fin": "24:00", "relais_debut": "22:30"},
+        {"gxcert": 12, "gxtls": True},
     ],
     ids=str,
 )
 def test_a_default_is_not_held_against_a_wrong_value(tmp_path: Path, names: dict[str, Any]) -> None:
     (found,) = problems(tmp_path, **names)
-    assert found.startswith(f"{next(iter(names))} = ")
+    name, value = next(iter(names.items()))
+    assert found.startswith(f"{name} = {value!r} : il faut")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -252,9 +261,7 @@ def test_typo_hint(tmp_path: Path, caplog: pytest.LogCaptureFixture, typo: str, 
     assert HIDDEN not in hint
 
 
-def test_modules_functions_and_other_names_are_ignored(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_modules_functions_and_other_names_are_ignored(tmp_path: Path, caplog: Any) -> None:
     path = tmp_path / "secret.py"
     path.write_text(
         "import os, socket as gxtsl\n"
@@ -337,6 +344,11 @@ def test_file_of_another_user_is_refused_and_not_executed(
     assert f"{path} est à un autre utilisateur (uid {owner})" in said
     assert "sans sudo" in said
     assert not proof.exists()
+
+
+def test_file_of_root_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert tempo_ess.read_source(Path("/etc/passwd"))
 
 
 # ---- gxcert --------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_target_holds_what_the_table_says(evening: Evening) -> None:
 def test_secret_py_changes_the_profiles() -> None:
     red = config(chgrouge=98, minrouge=12, blrouge=True).profile(Couleur.ROUGE)
     assert red == {SOC: 98, MIN_SOC: 12, BATTERY_LIFE: 1}
+    assert config(blblanc=False).profile(Couleur.BLANC)[BATTERY_LIFE] == 10
 
 
 BY_DEFAULT = {"relais": 2}
@@ -190,7 +191,7 @@ def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
 
 def test_what_is_not_a_number_is_no_answer() -> None:
     ledger = Ledger(SN, RED, [])
-    for value in ("null", '"80"', "true", "[]", "NaN", "-Infinity", "9" * 400):
+    for value in ("null", '"80"', "true", "[]", "NaN", "-Infinity", "9" * 400, '{"a":' * 9999):
         for payload in (value, f'{{"value":{value}}}', "{"):
             ledger.hear(f"N/{SN}/{SOC.path}", payload.encode(), False)
             assert not ledger.is_known(SOC), payload

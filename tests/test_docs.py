@@ -115,9 +115,7 @@ def test_what_the_readme_points_to_exists() -> None:
 # ---- secret.py.example ---------------------------------------------------------------------------
 
 
-def test_untouched_secret_example_is_told_what_to_fill(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path, caplog: Any) -> None:
     secret = tmp_path / "secret.py"
     secret.write_text(SECRET, "utf-8")
     _, problems = tempo_ess.examine(secret)

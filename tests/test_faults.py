@@ -151,6 +151,7 @@ def test_a_gx_out_of_reach_is_exit_4_within_the_limit(house: House, peer: Serve 
     result = house.run(at=AT, limits={"GX_CONNECT": 2, "CONNECT_TRY": 0.4, "CONNECT_PAUSE": 0.2})
     assert 1 < time.monotonic() - start < 2 + BUSY
     failed(house, result, 4, f"injoignable.*{name}:{port}.*Secured.*gxtls", NOTHING)
+    assert ("nom inconnu du réseau" in result.err) == (name == "gx.invalid")
 
 
 # Before which message the connection is lost; exit code and words when it never comes back.
@@ -214,7 +215,9 @@ def test_a_gx_that_reboots_ends_well(house: House, gx: GxSimulator) -> None:
     gx.leave_no_serial()
     gx.up = False
     when(gx, "R30", lambda: setattr(gx, "up", True))
-    ended_well(house, gx, house.run(at=AT, scale=0.1))
+    result = house.run(at=AT, scale=0.1)
+    ended_well(house, gx, result)
+    assert result.out.count("nouvel essai") == 2
     assert peer.connections == 3
 
 
@@ -316,6 +319,22 @@ def test_one_clock_bounds_lost_connections_once_the_gx_let_the_run_in(
     assert 3 < time.monotonic() - start < 4 + BUSY
     failed(house, result, 5)
     assert gx.writes == []
+
+
+def test_silent_settings_are_waited_for_until_it_stops(house: House, gx: GxSimulator) -> None:
+    """The 60 s of a GX that starts end with it, and not with the shorter one for the way in."""
+    gx.up = False
+    start = time.monotonic()
+    result = house.run(at=AT, limits={"GX_CONNECT": 1, "GX_WORK": 4})
+    assert 3 < time.monotonic() - start < 4 + BUSY
+    failed(house, result, 5, "ses réglages ne répondent pas")
+
+
+def test_the_limits_are_those_of_the_devices() -> None:
+    names = "GX_CONNECT CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY PROWL"
+    limits = [getattr(tempo_ess, name) for name in names.split()]
+    assert limits == [120, 10, 5, 60, 5, 1, 1, 15]
+    assert 3 * (tempo_ess.ECODEVICE_TRY + tempo_ess.ECODEVICE_PAUSE) == 30
 
 
 def test_no_two_runs_share_a_client_id(house: House, gx: GxSimulator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from typing import Any
@@ -61,6 +62,9 @@ def test_only_the_needed_settings_are_asked_for_and_none_twice(
     house.meter("BLEU", "BLEU", period)
     assert house.run().code == 0
     assert sorted(house.gx.questions) == sorted(needed)
+    house.broker.settled()
+    heard = re.findall(r"\t(N/\S+) \(QoS 0\)", "".join(house.broker.lines))
+    assert sorted(heard) == sorted(["N/+/system/0/Serial", *(f"N/{gx.SN}/{x}" for x in needed)])
 
 
 @pytest.mark.parametrize("arguments", [(), ("--no-confirm",)], ids=["as it is", "--no-confirm"])

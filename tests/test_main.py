@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from gx_simulator import DAY, MIN_SOC, SN, SOC, STATE, GxSimulator
@@ -95,6 +96,12 @@ def test_only_what_is_not_imposed_is_asked(
     assert result.out.count("(imposé") == arguments.count("--")
     assert ("EcoDevice" in result.out) == (asked > 0)
     assert gx.profile() == left
+
+
+def test_an_imposed_tomorrow_counts_with_a_mute_meter(red_eve: House, gx: GxSimulator) -> None:
+    red_eve.meter("BLEU", None, "HC")
+    assert red_eve.run("--tomorrow", "rouge", at=AT["HC"]).code == 0
+    assert gx.profile() == (100, 25.0, 11)
 
 
 @pytest.mark.parametrize(
@@ -307,13 +314,16 @@ def test_no_confirm_claims_nothing(test_broker: House) -> None:
     assert present("(confirmé | prêt", text) == []
 
 
-def test_inactive_schedule_is_said_and_is_no_failure(red_eve: House, gx: GxSimulator) -> None:
-    gx.values[DAY] = -7
+@pytest.mark.parametrize(("day", "told"), [(-11, True), (-1, True), (0, False)])
+def test_inactive_schedule_is_said_and_is_no_failure(
+    red_eve: House, gx: GxSimulator, day: int, told: bool
+) -> None:
+    gx.values[DAY] = day
     result = red_eve.run()
     assert (result.code, result.err) == (0, "")
     said = "Schedule 1 inactif : pas de recharge programmée"
-    assert said in result.out
-    assert absent(f"Demain ROUGE | {said}", only_push(red_eve, "1")) == []
+    assert (said in result.out) == told
+    assert (said in only_push(red_eve, "1")) == told
 
 
 def test_push_comes_after_the_gx_work(red_eve: House, gx: GxSimulator) -> None:
@@ -346,6 +356,13 @@ def test_bug_is_exit_1_with_a_traceback_and_a_push(
     assert "Traceback (most recent call last)" in result.err
     assert KEY not in result.err
     assert "bogue" in only_push(red_eve, "1")
+
+
+def test_ctrl_c_is_no_bug(red_eve: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempo_ess, "target_settings", mock.Mock(side_effect=KeyboardInterrupt))
+    result = red_eve.run("--quiet")
+    assert (result.code, red_eve.internet.pushes) == (130, [])
+    assert result.err.startswith("erreur : interrompu")
 
 
 PROWL_FAULTS: dict[str, Callable[[], Reply]] = {
