@@ -21,7 +21,8 @@ NOBODY = "127.0.0.1:1"  # nobody listens there
 
 @pytest.fixture
 def well(house: House) -> House:
-    """All is well: all sources know, the relay is manual, secret.py is private."""
+    """All is well: all sources know, relay 2 is manual, secret.py is private."""
+    house.gx.values[gx.RELAY_1_FUNCTION] = 0
     house.meter("BLEU", "ROUGE", "HP")
     house.internet.knows(d2026_11_23="BLEU", d2026_11_24="ROUGE")
     house.names |= {"use_api": True, "relais": 2, "gxpassword": PASSWORD}
@@ -123,6 +124,7 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, holds(gx.TIME_ZONE, 5), "fuseau du GX", "non lisible"),
     (0, holds(gx.TIME_ZONE, "Nowhere/Land"), "fuseau du GX", "Nowhere"),
     (0, holds(gx.RELAY_2_FUNCTION, 0), "fonction relais", "Manual | Settings"),
+    (0, lambda house: house.secret(relais=1), "fonction relais 1", "Manual | Settings"),
     (5, lacks(gx.RELAY_2), "Relais 2", "non lisible"),
     (5, lacks(gx.MIN_SOC), "MinSoc", "non lisible"),
     (5, lacks(*gx.BLUE_EVENING), "réglages du GX", "répond"),
@@ -171,8 +173,7 @@ def test_a_test_broker_is_no_wrong_gxsn(test_broker: House) -> None:
     assert rows(result.out)["gxsn"][0] == "attention"
 
 
-def test_the_right_gxsn_is_right_beside_another_gx(well: House) -> None:
-    """Whose retained serial comes first."""
+def test_the_right_gxsn_is_right_beside_a_gx_that_comes_first(well: House) -> None:
     well.gx.close()
     well.broker.stop()
     well.broker.start()

@@ -332,8 +332,7 @@ def test_silent_settings_are_waited_for_until_it_stops(house: House, gx: GxSimul
 
 def test_the_limits_are_those_of_the_devices() -> None:
     names = "GX_CONNECT CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY PROWL"
-    limits = [getattr(tempo_ess, name) for name in names.split()]
-    assert limits == [120, 10, 5, 60, 5, 1, 1, 15]
+    assert [getattr(tempo_ess, name) for name in names.split()] == [120, 10, 5, 60, 5, 1, 1, 15]
     assert 3 * (tempo_ess.ECODEVICE_TRY + tempo_ess.ECODEVICE_PAUSE) == 30
 
 

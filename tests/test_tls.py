@@ -71,6 +71,16 @@ def test_a_gx_with_a_password_is_set_and_confirmed(tmp_path: Path, tls: bool) ->
 
 # ---- What does not fit ---------------------------------------------------------------------------
 
+
+def test_a_mute_tls_peer_is_out_of_reach_within_the_limit(house: House) -> None:
+    certificate(house.folder / "gx.crt")
+    house.secret(gxtls=True, gxcert="gx.crt", gxport=Peer(say()).port)
+    start = time.monotonic()
+    result = house.run(at=AT, limits={"GX_CONNECT": 1, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.6})
+    assert time.monotonic() - start < 1 + BUSY
+    failed(house, result, 4, "pas de réponse à temps")
+
+
 CERTIFICATES = {  # the days of the GX's certificate, the one that is pinned
     "another certificate": (-1, 3650, "other.crt"),
     "an expired certificate": (-30, -1, "gx.crt"),
