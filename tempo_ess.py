@@ -268,7 +268,7 @@ HUB4_MODE = Setting(
     "Mode ESS (Hub4Mode)",
     HUB4_MODES.get,
     "ESS",
-    f"BatteryLife reste tel quel en contrôle externe : {ESS_MENU} > Mode",
+    f"BatteryLife reste alors tel quel : {ESS_MENU} > Mode",
 )
 DAY = Setting(
     f"{SCHEDULES}0/Day",
@@ -385,7 +385,7 @@ class Rule(NamedTuple):
     wanted: str  # the same in French
 
 
-ADDRESS = 'un nom, ou une adresse avec des points comme "192.168.1.50", sans http://'
+ADDRESS = 'une adresse avec des points comme "192.168.1.50", ou un nom, sans http://'
 TIME = Rule("'([01][0-9]|2[0-3]):[0-5][0-9]'", 'une heure comme "06:00"')
 ONE_OR_TWO = Rule("[12]|None", "1 ou 2, sans guillemets")
 RULES = {
@@ -393,11 +393,13 @@ RULES = {
     "ecoinput": ONE_OR_TWO,
     # One colon comes before a port; IPv6 has several, and no brackets here.
     "gx": Rule(r"'(?![^:]*:[^:]*$)[^\s,/[\\]+'", f"{ADDRESS} ni port (il se met dans gxport)"),
-    "gxsn": Rule("'[0-9A-Fa-f]{12}'", "12 chiffres hexadécimaux, le VRM Portal ID"),
+    "gxsn": Rule(
+        "'[0-9A-Fa-f]{12}'", "le VRM Portal ID, 12 chiffres ou lettres de a à f, entre guillemets"
+    ),
     "gxport": Rule("[1-9][0-9]{0,4}|None", "un nombre entier de 1 à 65535, sans guillemets"),
     "relais": ONE_OR_TWO,
     "relais_couleurs": Rule(
-        r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste comme ["BLANC", "ROUGE"]'
+        r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste de couleurs comme ["BLANC", "ROUGE"]'
     ),
     "relais_debut": TIME,
     "relais_fin": TIME,
@@ -428,7 +430,7 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
     if not config.use_eco:
         problems.pop("ecodevice", None)  # it is not asked
         if not config.use_api:
-            problems["use_api"] = "use_eco = False, use_api = False : il faut une source"
+            problems["use_api"] = "use_eco = False, use_api = False : il faut True à l'un des deux"
     for couleur in Couleur:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
@@ -478,14 +480,16 @@ def read_config(names: Names, folder: Path) -> tuple[Config, Problems]:
     return config, problems
 
 
-def warn_of_misspelt(names: Names, path: Path) -> None:
-    """Warn of each name that looks like one of ours."""
+def misspelt(names: Names) -> list[str]:
+    """A question for each name that looks like one of ours."""
+    hints = []
     for name, value in names.items():
         if name in Config._fields or hasattr(value, "__name__"):  # ours; a module or function
             continue
         near = difflib.get_close_matches(name.lower(), Config._fields, 1, 0.75)
         if near:
-            log.warning(f"{path} : {name} inconnu : vouliez-vous dire {near[0]} ?")
+            hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
+    return hints
 
 
 def read_source(path: Path) -> bytes:
@@ -507,8 +511,8 @@ def read_source(path: Path) -> bytes:
     return source
 
 
-def examine(path: Path) -> tuple[Config, Problems]:
-    """The configuration and the problems; WrongUsage when secret.py cannot be run."""
+def examine(path: Path) -> tuple[Config, Problems, list[str]]:
+    """The configuration, the problems and the hints; WrongUsage when secret.py cannot be run."""
     source = read_source(path)
     names: Names = {}
     try:
@@ -521,15 +525,16 @@ def examine(path: Path) -> tuple[Config, Problems]:
         line = entry.tb_lineno if entry else getattr(error, "lineno", None) or "?"
         raise WrongUsage(
             f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
-            " une espace devant un nom, un choix autre que True ou False ?)"
+            " une espace devant un nom, un choix autre que True ou False ?) ; nano : Ctrl-_"
         ) from None
-    warn_of_misspelt(names, path)
-    return read_config(names, path.parent)
+    return *read_config(names, path.parent), misspelt(names)
 
 
 def load_config(path: Path) -> Config:
     """The configuration; WrongUsage with every problem at once, before anything is contacted."""
-    config, problems = examine(path)
+    config, problems, hints = examine(path)
+    for hint in hints:
+        log.warning(f"{path} : {hint}")
     if problems:
         lines = "\n  ".join(problems.values())
         raise WrongUsage(f"{path} est à corriger, rien n'a été contacté :\n  {lines}")
@@ -757,7 +762,7 @@ def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
             f" vérifiez l'abonnement, ou ecoinput dans secret.py ; {NOTHING_WRITTEN}"
         )
     if ptec not in PTEC:
-        raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée ?)")
+        raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée, ecoinput ?)")
     aujourdhui, periode = PTEC[ptec]
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
@@ -779,7 +784,10 @@ def ask_ecodevice(config: Config, _days: Days) -> Facts:
         try:
             return parse_ecodevice(fetch(url, ECODEVICE_TRY, session), config.ecoinput)._asdict()
         except NoAnswer as failure:
-            trouble = f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur"
+            trouble = (
+                f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur : si rien ne"
+                " s'y montre, corrigez ecodevice dans secret.py"
+            )
             if not isinstance(failure, TryAgain):
                 break
         time.sleep(ECODEVICE_PAUSE)  # also after the last try, which does no harm
@@ -930,7 +938,10 @@ def read_evening(imposed: Facts, config: Config, now: datetime) -> Evening:
     evening.learn("horloge", {"periode": periode_at(now)})
     if not evening.found["aujourdhui"]:
         reasons = " ; ".join(failures)
-        raise NoColour(f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN}")
+        raise NoColour(
+            f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN} ;"
+            " au besoin, imposez-la avec --today (README)"
+        )
     return evening
 
 
@@ -998,7 +1009,6 @@ class Ledger:
         self.written: Target = {}  # in this run
         self.serials: set[str] = set()  # of every GX on this broker that sent a message
         self.was_unreachable = False  # in at least one try of this run
-        self.was_let_in = False  # in at least one try of this run
 
     def hear(self, topic: str, payload: bytes, retained: bool) -> None:
         """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life.
@@ -1141,10 +1151,10 @@ class Link:
 
     def lost(self, reason: str) -> Unreachable:
         """The failure to raise when the broker does not let us in, or not stay."""
-        text = f"GX injoignable à {self.config.where()} ({reason}) : vérifiez qu'il est allumé et"
-        text += " que MQTT y est activé"
-        if not self.ledger.was_let_in and not self.config.gxtls:
-            text += " (avec le profil Secured, il faut gxtls)"
+        text = f"GX injoignable à {self.config.where()} ({reason}) : vérifiez gx et gxport dans"
+        text += " secret.py, que le GX est allumé et que MQTT y est activé"
+        if not self.config.gxtls:
+            text += " (le profil Secured demande gxtls)"
         return Unreachable(text)
 
     def connect(self, end: float) -> None:
@@ -1161,7 +1171,6 @@ class Link:
             raise self.lost(why(error)) from None
         if not self.serve(self.client.is_connected, end - time.monotonic()):
             raise self.lost("pas de réponse à temps")
-        self.ledger.was_let_in = True
 
     def open(self) -> None:
         """The TCP and TLS part of connect; OSError or ValueError."""
@@ -1339,8 +1348,8 @@ def prowl(call: Callable[[], object]) -> str | None:
         bounded(PROWL, call)
     except Exception as error:
         if str(error).startswith("401 "):
-            return "Prowl refuse la clé (401) : vérifiez prowlkey"
-        return f"Prowl : {why(error)}"
+            return "clé refusée (401), vérifiez prowlkey"
+        return why(error)
     return None
 
 
@@ -1351,7 +1360,7 @@ def push(config: Config, text: str, priority: int) -> None:
     notify = pyprowl.Prowl(config.prowlkey, "tempo_ess").notify
     trouble = prowl(partial(notify, "EDF TEMPO", text, priority))
     if trouble:
-        log.warning(f"notification non envoyée ({trouble}) : {text}")
+        log.warning(f"notification non envoyée (Prowl : {trouble}) : {text}")
     else:
         log.info(f"notification : {text}")
 
@@ -1415,7 +1424,7 @@ CHECKED += [
         f"Schedule {n + 1} Day",
         DAYS.get,
         "inactif",
-        f"actif, il peut charger en heures pleines : {SCHEDULES_MENU}",
+        f"peut charger en heures pleines : {SCHEDULES_MENU}",
     )
     for n in range(1, 5)
 ]
@@ -1431,16 +1440,6 @@ def check_clock(now: datetime) -> Line:
     return Line(ATTENTION, "heure de la machine", f"{clock}, {now:%H:%M} à Paris ; {advice}")
 
 
-def check_secret(path: Path, problems: Collection[str]) -> Iterator[Line]:
-    """What is wrong in secret.py, or that nothing is."""
-    for problem in problems:
-        yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
-    if path.stat().st_mode & stat.S_IROTH:
-        yield Line(ATTENTION, "secret.py", f"lisible par tous : chmod 600 {path}")
-    elif not problems:
-        yield Line(OK, "secret.py", str(path))
-
-
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     """A line for each source, and one more when none gives today's colour."""
     is_known = False
@@ -1449,7 +1448,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
             found = ask(known_days(now))
         except (NoAnswer, NoColour) as failure:
             if config.use_api and isinstance(failure, NoAnswer):
-                advice = "rien à faire si une autre source répond"
+                advice = "une autre source peut suppléer"
                 yield Line(ATTENTION, source, f"{failure} ; {advice}")
             else:  # no other source, or another contract, which no other source could mend
                 yield Line(ERREUR, source, str(failure), failure.code)
@@ -1511,7 +1510,6 @@ def check_gx(config: Config) -> Iterator[Line]:
                 trouble = f"ce GX annonce {shown(announced)} : à mettre dans secret.py"
                 yield Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
                 ledger = link.ledger = Ledger(announced, {}, settings)  # go on with it
-                ledger.was_let_in = True
                 link.subscribe()
             link.ask(settings, ledger.is_known, ANSWER)
     except Unreachable as failure:
@@ -1529,11 +1527,18 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
     """Every line of --check, past every error."""
     yield check_clock(now)
     try:
-        config, problems = examine(path)
+        config, problems, hints = examine(path)
     except WrongUsage as failure:
         yield Line(ERREUR, "secret.py", str(failure), failure.code)
         return
-    yield from check_secret(path, problems.values())
+    if path.stat().st_mode & stat.S_IROTH:
+        hints.append(f"d'autres peuvent le lire : chmod 600 {path}")
+    for problem in problems.values():
+        yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
+    for hint in hints:
+        yield Line(ATTENTION, "secret.py", hint)
+    if not problems and not hints:
+        yield Line(OK, "secret.py", str(path))
     yield from check_colours(config, now)
     if not problems.keys() & {"gx", "gxport", "gxtls", "gxcert", "gxpassword"}:
         yield from check_gx(config)

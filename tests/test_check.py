@@ -98,6 +98,7 @@ def login_refused(house: House) -> None:
 # The exit code (an attention leaves it 0), what is wrong, the line that says it, words in it.
 WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, secret(mode=0o644), "secret.py", "chmod 600"),
+    (0, secret(prowkey=KEY), "secret.py", "prowkey | prowlkey ?"),
     (0, secret(ecodevice=NOBODY), "EcoDevice", "connexion refusée"),
     (0, secret(ecodevice="192.168.1..5"), "EcoDevice", "adresse mal écrite"),
     (0, secret(ecodevice="127.0.0.1:99999"), "EcoDevice", "adresse mal écrite"),
@@ -199,14 +200,6 @@ def test_the_exit_code_is_that_of_the_first_error(well: House) -> None:
     result = well.run("--check", at=EVENING)
     assert [level for level, _ in rows(result.out).values()].count("erreur") == 3
     assert result.code == 2
-
-
-def test_a_misspelt_name_is_warned_of_beside_the_table(well: House) -> None:
-    well.secret(prowkey=KEY)
-    result = well.run("--check", at=EVENING)
-    assert result.code == 0
-    assert "prowkey inconnu : vouliez-vous dire prowlkey ?" in result.err
-    assert KEY not in result.text
 
 
 def test_an_absent_secret_py_ends_the_table(well: House) -> None:

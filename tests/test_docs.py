@@ -115,14 +115,14 @@ def test_what_the_readme_points_to_exists() -> None:
 # ---- secret.py.example ---------------------------------------------------------------------------
 
 
-def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path, caplog: Any) -> None:
+def test_untouched_secret_example_is_told_what_to_fill(tmp_path: Path) -> None:
     secret = tmp_path / "secret.py"
     secret.write_text(SECRET, "utf-8")
-    _, problems = tempo_ess.examine(secret)
+    _, problems, hints = tempo_ess.examine(secret)
     missing = [problem.split(" : ")[0] for problem in problems.values()]
     assert missing == ["ecodevice = ''", "gx = ''", "gxsn = ''"]
     assert "use_eco = False" in problems["ecodevice"]
-    assert caplog.messages == []
+    assert hints == []
 
 
 def test_filled_secret_example_is_the_default_configuration(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_filled_secret_example_is_the_default_configuration(tmp_path: Path) -> N
         text = text.replace(f'\n{name} = ""', f'\n{name} = "{value}"')
     secret = tmp_path / "secret.py"
     secret.write_text(text, "utf-8")
-    assert tempo_ess.examine(secret) == (CONFIG, {})
+    assert tempo_ess.examine(secret) == (CONFIG, {}, [])
 
 
 def test_secret_example_shows_every_name_once_with_its_default() -> None:
