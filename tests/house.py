@@ -62,12 +62,16 @@ Limits = dict[str, float] | None  # seconds, by the names of the script's consta
 
 # Below the ports that the kernel hands out by itself, and apart from another worker's.
 PORTS = itertools.count(10_000 + os.getpid() % 200 * 100)
+RESERVED: list[socket.socket] = []  # UDP, to keep other tests off the TCP port of the same number
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, nor will."""
+    """A TCP port that nobody listens on, nor will: not even while its broker is stopped."""
     for port in PORTS:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            reservation.bind(("127.0.0.1", port))
+            RESERVED.append(reservation)
             return port
     raise AssertionError("no free port")
 
