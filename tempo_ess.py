@@ -995,8 +995,8 @@ def value_in(payload: bytes, is_text: bool) -> Value | None:
 class Ledger:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Link.read empties `values` and fills it; a write removes the value that it changes, and the next
-    answer brings it back. The rest is kept for the whole run, over lost connections.
+    Link.read empties `values` and fills it; a write and an empty N/ remove what is no longer true,
+    and the next answer brings it back. The rest is kept for the whole run, over lost connections.
     """
 
     def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
@@ -1081,6 +1081,7 @@ class Ledger:
         right = self.is_right(setting)
         if right and written:
             return Fate.CONFIRMED
+        # What was written and has not answered since is told as published, whoever chose what.
         if setting is BATTERY_LIFE and self.owners_choice() and (known or not written):
             return Fate.OWNERS_CHOICE
         if right:
@@ -1443,9 +1444,10 @@ def check_clock(now: datetime) -> Line:
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     """A line for each source, and one more when none gives today's colour."""
     is_known = False
+    days = known_days(now)
     for source, ask in sources_to_ask(config).items():
         try:
-            found = ask(known_days(now))
+            found = ask(days)
         except (NoAnswer, NoColour) as failure:
             if config.use_api and isinstance(failure, NoAnswer):
                 advice = "une autre source peut suppléer"
@@ -1469,11 +1471,12 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
 
 def same_clock(zone: str) -> bool:
     """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
+    now = paris_now()
     try:
         other = ZoneInfo(zone.lstrip("/"))  # its own default is written /UTC
     except (LookupError, OSError, ValueError):
         return False
-    moments = [paris_now().replace(month=month, day=1) for month in (1, 7)]
+    moments = [now.replace(month=month, day=1) for month in (1, 7)]
     return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
 
 
