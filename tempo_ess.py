@@ -5,29 +5,32 @@
 # ///
 """Règle chaque soir un ESS Victron d'après la couleur TEMPO du lendemain.
 
-cron lance ce script à 20:05 et à 22:02. Il lit les couleurs (EcoDevice, sinon le web), en déduit
-les réglages de la batterie, n'écrit sur le GX que ce qui diffère, relit pour prouver que le GX l'a
-pris et prévient par Prowl. Le GX est sa seule mémoire : une exécution manquée est rattrapée par la
-suivante de la même période (HP ou HC), et une seconde exécution de suite n'écrit rien.
+cron lance ce script à 20:05 et à 22:02. Il lit les couleurs (EcoDevice et web),
+en déduit les réglages de la batterie, n'écrit sur le GX que ce qui diffère,
+relit pour prouver que le GX l'a pris, et prévient par Prowl. Le GX est sa seule
+mémoire : une exécution manquée est rattrapée par la suivante de la même période
+(HP ou HC), et une seconde exécution de suite n'écrit rien.
 
   couleur de demain   charge (Schedule 1)   BatteryLife   MinSoc
   BLEU                80 %                  on            30 %
   BLANC               90 %                  on            30 %
   ROUGE               100 %                 off           25 %
 
-  20:05, en HP : la charge seule. 22:02, en HC : la charge si elle manque, MinSoc et BatteryLife.
-  Avec `relais` (README), chaque exécution règle aussi le relais.
+  20:05, en HP : la charge seule.
+  22:02, en HC : la charge si elle manque, MinSoc et BatteryLife.
+  Avec `relais` (secret.py), chaque exécution règle aussi le relais.
 
   code   sens
-  0      le GX est dans l'état voulu, qu'il ait fallu changer quelque chose ou non
+  0      le GX est dans l'état voulu, qu'il ait fallu changer ou non
   1      bogue du script
   2      ligne de commande ou secret.py
   3      aucune source ne donne la couleur du jour
   4      GX injoignable, ou connexion refusée par lui
-  5      publié mais non confirmé, réglage sans réponse, ou valeur refusée par le GX
+  5      publié mais non confirmé, réglage sans réponse, ou valeur non tenue
 """
 
 import argparse
+import ast
 import difflib
 import json
 import logging
@@ -43,100 +46,149 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from datetime import date, datetime, timedelta
-from enum import IntEnum, StrEnum
-from functools import partial
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from enum import Enum, IntEnum, StrEnum, auto
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from uuid import uuid4
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+FOLDER = Path(__file__).resolve().parent
+VENV = FOLDER / ".venv"
 
 try:
     import paho.mqtt.client as mqtt
     import pyprowl  # type: ignore[import-untyped]
     import requests
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
-except ImportError as missing:  # the system's python instead of the venv's: the commonest slip
-    print(
-        f"erreur : {missing.name} manque à ce Python ;"
-        f" lancez : {Path(__file__).with_name('.venv')}/bin/python {' '.join(sys.argv)}",
-        file=sys.stderr,
-    )
+
+    PARIS = ZoneInfo("Europe/Paris")
+except ImportError as missing:
+    if Path(sys.prefix).resolve() == VENV:  # a system upgrade gave it another Python
+        remedy = (
+            f"refaites .venv : python3 -m venv --clear {VENV}"
+            f" puis {VENV}/bin/pip install 'paho-mqtt>=2.1' requests pyprowl"
+        )
+    else:  # the system's own Python: the commonest slip
+        remedy = f"lancez : {VENV}/bin/python {' '.join(sys.argv)}"
+    print(f"erreur : {missing.name} manque à ce Python ; {remedy}", file=sys.stderr)
+    raise SystemExit(2) from None
+except ZoneInfoNotFoundError:
+    remedy = "sudo apt install tzdata"
+    print(f"erreur : cette machine n'a pas les fuseaux horaires : {remedy}", file=sys.stderr)
     raise SystemExit(2) from None
 
-__version__ = "1.1.0"
-
-log = logging.getLogger("tempo_ess")
+__version__ = "1.2.0"
 
 
-# ---- Exit codes, failures, words -----------------------------------------------------------------
+# ---- Exit codes, failures, the one voice ---------------------------------------------------------
 
 
 class Exit(IntEnum):
     """What cron and the owner are told by the exit code."""
 
-    OK = 0  # the GX is in the wanted state
+    RIGHT = 0  # the GX is in the wanted state
     BUG = 1  # a traceback is on stderr
     USAGE = 2  # command line or secret.py
     COLOUR = 3  # no source gave today's colour
     GX = 4  # the GX is unreachable, or refused the login
-    UNCONFIRMED = 5  # published but not confirmed, silent, or refused
+    UNCONFIRMED = 5  # published but not confirmed, silent, or not held
+
+
+# Three kinds of expected failure, each with a French sentence; the rest is a bug.
+#
+#   Failure    ends the run        raised wherever it cannot go on   caught by main
+#   NoAnswer   a source is down    raised by the meter and the web   caught where they are asked
+#   Lost       a try failed        raised by the link to the GX      caught by set_gx, the retrier
 
 
 class Failure(Exception):
-    """An expected failure, as opposed to a bug in this script; its text is a French sentence."""
+    """The run ends with this exit code."""
 
-    code: Exit  # each subclass has its own
-
-
-class WrongUsage(Failure):
-    """The command line or secret.py is wrong; nobody was contacted."""
-
-    code = Exit.USAGE
+    def __init__(self, text: str, code: Exit) -> None:
+        super().__init__(text)
+        self.code = code
 
 
-class NoColour(Failure):
-    """Today's colour is not to be had: the run ends."""
+class NoAnswer(Exception):
+    """A source of colours is down or does not know; the run goes on with the next."""
 
-    code = Exit.COLOUR
-
-
-class NoAnswer(Failure):
-    """One source of colours is down or does not know: the run goes on with the next."""
-
-    code = Exit.COLOUR
+    def __init__(self, text: str, again: bool = False) -> None:
+        """again: whether a new try may help."""
+        super().__init__(text)
+        self.again = again
 
 
-class TryAgain(NoAnswer):
-    """One source of colours is down, and a new try may help."""
+class Lost(Exception):
+    """A try at the GX failed."""
 
-
-class Unreachable(Failure):
-    """A try at the GX failed, or the GX was lost on the way: a new try may help."""
-
-    code = Exit.GX
-
-
-class SettingsGone(Unreachable):
-    """The GX's settings service went away on the way: a new try may help."""
-
-    code = Exit.UNCONFIRMED
-
-
-class WrongCertificate(Unreachable):
-    """The GX shows another certificate than gxcert: no new try will help."""
-
-
-class Unconfirmed(Failure):
-    """The GX does not hold, or does not show, what it should."""
-
-    code = Exit.UNCONFIRMED
+    def __init__(self, text: str, hopeless: bool = False) -> None:
+        """hopeless: no new try will help."""
+        super().__init__(text)
+        self.hopeless = hopeless
 
 
 NOTHING_WRITTEN = "rien n'a été écrit, le GX garde ses réglages"
 
+log = logging.getLogger("tempo_ess")
 
-def shown(text: object) -> str:
+# Two more levels between information and warning, for the push: a result stands in a push that is
+# due, news make it due.
+RESULT = logging.INFO + 1
+NEWS = logging.INFO + 2
+
+
+class Voice(logging.Handler):
+    """Keeps what is said, so that the push says what the terminal says."""
+
+    def __init__(self) -> None:
+        super().__init__(RESULT)
+        self.said: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record)
+
+    def has_news(self) -> bool:
+        """Whether a push is due: a change of colour, a warning or a failure was said."""
+        return any(record.levelno >= NEWS for record in self.said)
+
+    def text(self) -> str:
+        """A line for each thing said: the failure, the news, the results, the warnings."""
+        lines = []
+        for level in (logging.ERROR, NEWS, RESULT, logging.WARNING):
+            prefix = f"{logging.getLevelName(level)} : " if level >= logging.WARNING else ""
+            of_level = (record for record in self.said if record.levelno == level)
+            lines += [prefix + record.getMessage() for record in of_level]
+        return "\n".join(lines)
+
+
+def open_output() -> Voice:
+    """Information and results on stdout, warnings and errors on stderr; all but the first is kept.
+
+    What cannot be written (full disk, closed pipe) never stops a run.
+    """
+    logging.raiseExceptions = False
+    logging.addLevelName(logging.WARNING, "attention")
+    logging.addLevelName(logging.ERROR, "erreur")
+    out = logging.StreamHandler(sys.stdout)
+    out.setLevel(logging.INFO)
+    out.addFilter(lambda record: record.levelno < logging.WARNING)
+    err = logging.StreamHandler(sys.stderr)
+    err.setLevel(logging.WARNING)
+    err.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
+    voice = Voice()
+    log.handlers = [out, err, voice]
+    log.setLevel(logging.DEBUG)
+    return voice
+
+
+def set_stdout_level(level: int) -> None:
+    """Say on stdout what has this level, or more."""
+    log.handlers[0].setLevel(level)  # the one that open_output put first
+
+
+def printable(text: object) -> str:
     """Text that came from a peer, fit for a terminal: at most 40 of its characters, escaped."""
     return ascii(str(text)[:40])[1:-1]
 
@@ -145,7 +197,7 @@ def shown(text: object) -> str:
 
 
 class Couleur(StrEnum):
-    """The colour of a TEMPO day, which runs from 06:00 to 06:00."""
+    """The colour of a TEMPO day, which runs from 06:00 to 06:00; the cheapest first."""
 
     BLEU = "BLEU"
     BLANC = "BLANC"
@@ -167,48 +219,80 @@ class Tempo(NamedTuple):
     periode: Periode
 
 
-PARIS = ZoneInfo("Europe/Paris")
-
-
 def paris_now() -> datetime:
     """The time in Europe/Paris, whatever the machine's zone."""
     return datetime.now(PARIS)
 
 
-def periode_at(now: datetime) -> Periode:
-    """The period by the Paris clock."""
-    if 6 <= now.hour < 22:
-        return Periode.HP
-    return Periode.HC
+def is_night(now: datetime) -> bool:
+    """Whether the Paris clock says HC."""
+    return not 6 <= now.hour < 22
 
 
-Days = Mapping[str, date]  # {"aujourdhui": 24 November}, by Tempo's field names
-
-
-def known_days(now: datetime) -> Days:
-    """The civil dates of the TEMPO day in force and of the next one.
-
-    The next one only once its colour is settled: RTE's choice binds at 10:30, and 11:00 leaves a
-    margin.
-    """
+def tempo_days(now: datetime) -> tuple[str, str]:
+    """The civil dates of the TEMPO day in force and of the next one, like 2026-11-24."""
     today = (now - timedelta(hours=6)).date()
-    days = {"aujourdhui": today}
-    if not 6 <= now.hour < 11:
-        days["demain"] = today + timedelta(days=1)
-    return days
+    return str(today), str(today + timedelta(days=1))
+
+
+def is_tomorrow_settled(now: datetime) -> bool:
+    """Whether the web's word for tomorrow counts: from 12:00 of the TEMPO day on.
+
+    RTE's choice binds at 10:30; changes were seen until 11:15 [rte-tempo #5].
+    """
+    return not 6 <= now.hour < 12
 
 
 # ---- Settings of the GX --------------------------------------------------------------------------
+# tests/FACTS.md has the sources.
 
 Value = float | str
-# BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8 and 10 to 11 or 12
-# [dbus-systemcalc-py; tests/FACTS.md has these sources]. Only STATE_ON and STATE_OFF are written.
+
+# BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8, and 10 to 11 or
+# 12. Only STATE_ON and STATE_OFF are written.
 STATE_ON = 1
-KEEP_CHARGED = 9
+STATE_KEEP_CHARGED = 9
 STATE_OFF = 10
-INACTIVE_DAYS = range(-11, 0)  # of a schedule's Day: switched off, 1..11 is kept negated
-EXTERNAL_CONTROL = 3  # a Hub4Mode
-MANUAL = 2  # a relay's function: the only one with which a write to the relay holds
+STATES_ON = range(1, 9)
+STATES_OFF = range(10, 13)
+HUB4_EXTERNAL = 3
+DAYS_OFF = range(-11, 0)  # of a schedule: switched off, the day is kept negated
+EVERY_DAY = 7
+RELAY_MANUAL = 2  # the only function with which a write to the relay holds
+
+
+def percent(value: Value) -> str:
+    """30.0 as 30 %."""
+    return f"{value:g} %"
+
+
+def hours(seconds: Value) -> str:
+    """28800 as 8 h."""
+    return f"{float(seconds) / 3600:g} h"
+
+
+def words_for(words: Mapping[Any, str]) -> Callable[[Value], str]:
+    """A function that words a value: by this table, else as it is."""
+    return lambda value: words.get(value, printable(value))
+
+
+def equal(one: Value, other: Value) -> bool:
+    """Whether two values are the same; 30.0 is 30."""
+    return one == other
+
+
+def same_mode(one: Value, other: Value) -> bool:
+    """Whether two States of BatteryLife are the same mode; one outside 1..12 is like no other.
+
+    Never by integer: writing the mode that is there already disturbs the GX's state machine.
+    """
+    modes = (STATES_ON, [STATE_KEEP_CHARGED], STATES_OFF)
+    return any(one in mode and other in mode for mode in modes)
+
+
+def state(is_on: bool) -> int:
+    """The State that turns BatteryLife on or off."""
+    return STATE_ON if is_on else STATE_OFF
 
 
 class Setting(NamedTuple):
@@ -216,157 +300,220 @@ class Setting(NamedTuple):
 
     path: str
     label: str
-    words: Callable[[Any], str | None]  # for a value; None where there is no word for it
-    right: str = ".*"  # for --check, a pattern: the words that are right
-    advice: str = ""  # and what to do about others
+    words: Callable[[Value], str]
+    same: Callable[[Value, Value], bool] = equal
+    written: Callable[[Any], int] = int  # how a value of secret.py is written
+    is_text: bool = False  # else it is a number
 
     def text(self, value: Value | None) -> str:
-        """The value for a person; ? for one that is not known.
-
-        Values with the same text are the same: BatteryLife counts by mode, 30.0 is 30.
-        """
-        if value is None:
-            return "?"
-        return self.words(value) or str(value)
+        """The value for a person; ? for one that is not known."""
+        return "?" if value is None else self.words(value)
 
 
-def percent(value: float) -> str:
-    """30.0 as 30 %."""
-    return f"{value:g} %"
-
-
-def hours(seconds: float) -> str:
-    """28800 as 8 h."""
-    return f"{seconds / 3600:g} h"
-
-
-ESS_MODES = {
-    **dict.fromkeys(range(1, 9), "on"),
-    KEEP_CHARGED: "Keep batteries charged",
-    **dict.fromkeys(range(10, 13), "off"),
+STATE_WORDS = {
+    **dict.fromkeys(STATES_ON, "on"),
+    STATE_KEEP_CHARGED: "Maintenir les batteries chargées",
+    **dict.fromkeys(STATES_OFF, "off"),
 }
-HUB4_MODES = {1: "ESS", 2: "ESS", EXTERNAL_CONTROL: "contrôle externe"}
-DAYS = {7: "tous les jours", **dict.fromkeys(INACTIVE_DAYS, "inactif")}
-RELAY_STATES = {0: "ouvert", 1: "fermé"}
-FUNCTIONS = {-1: "désactivée", 0: "alarme", MANUAL: "Manual"}  # with -1 a relay has no State
+HUB4_WORDS = {1: "ESS", 2: "ESS", HUB4_EXTERNAL: "contrôle externe"}
+DAY_WORDS = {
+    **dict.fromkeys(DAYS_OFF, "inactif"),
+    0: "dimanche",
+    1: "lundi",
+    2: "mardi",
+    3: "mercredi",
+    4: "jeudi",
+    5: "vendredi",
+    6: "samedi",
+    EVERY_DAY: "tous les jours",
+    8: "lundi à vendredi",
+    9: "samedi et dimanche",
+    11: "une fois par mois",
+}
+CHARGE_WORDS = {0: "aucune plage ouverte", 1: "plage ouverte"}
+CHARGE_STATUS_WORDS = {
+    0: "prêt",
+    1: "pas d'assistant ESS",
+    2: "SoC de la batterie inconnu",
+    3: "Maintenir les batteries chargées (Keep batteries charged)",
+    4: "Dynamic ESS ?",  # blocked by another controller
+}
+RELAY_WORDS = {0: "ouvert", 1: "fermé"}
+FUNCTION_WORDS = {-1: "désactivée", 0: "alarme", RELAY_MANUAL: "manuel"}
+
 CGWACS = "settings/0/Settings/CGwacs/"
 SCHEDULES = f"{CGWACS}BatteryLife/Schedule/Charge/"
-ESS_MENU = "Settings > System setup > ESS"
-SCHEDULES_MENU = f"{ESS_MENU} > Scheduled charge levels"
-SCHEDULE_MENU = f"{SCHEDULES_MENU} > Schedule 1"
+
 SOC = Setting(f"{SCHEDULES}0/Soc", "Schedule 1 SoC", percent)
 MIN_SOC = Setting(f"{CGWACS}BatteryLife/MinimumSocLimit", "MinSoc", percent)
 BATTERY_LIFE = Setting(
-    f"{CGWACS}BatteryLife/State",
-    "BatteryLife",
-    ESS_MODES.get,
-    "on|off",
-    f"bloque la charge programmée : {ESS_MENU} > Mode",
+    f"{CGWACS}BatteryLife/State", "BatteryLife", words_for(STATE_WORDS), same_mode, state
 )
-HUB4_MODE = Setting(
-    f"{CGWACS}Hub4Mode",
-    "Mode ESS (Hub4Mode)",
-    HUB4_MODES.get,
-    "ESS",
-    f"BatteryLife reste alors tel quel : {ESS_MENU} > Mode",
+# The settings that follow tomorrow's colour, and how their variables in secret.py begin: chgbleu,
+# chgblanc, chgrouge. One more needs its row here and above, its three variables in Config and its
+# lines in secret.py.example.
+PROFILE = {SOC: "chg", MIN_SOC: "min", BATTERY_LIFE: "bl"}
+
+DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", words_for(DAY_WORDS))
+HUB4_MODE = Setting(f"{CGWACS}Hub4Mode", "mode ESS (Hub4Mode)", words_for(HUB4_WORDS))
+# The GX's own word on tonight's charge; the second one since Venus 3.60.
+CHARGE = Setting(
+    "system/0/Control/ScheduledCharge", "charge de cette nuit", words_for(CHARGE_WORDS)
 )
-DAY = Setting(
-    f"{SCHEDULES}0/Day",
-    "Schedule 1 Day",
-    DAYS.get,
-    "tous les jours",
-    f"pas de recharge tous les soirs : {SCHEDULE_MENU} > Day, Every day",
-)
-TIME_ZONE = Setting(
-    "settings/0/Settings/System/TimeZone",
-    "fuseau du GX",
-    shown,  # the only text
-    "Europe/Paris",  # or any with the same clock, see check_setting
-    "décale la charge : Settings > General > Date & Time > Time zone, Europe/Paris",
+CHARGE_STATUS = Setting(
+    "system/0/Control/ScheduledChargeStatus",
+    "charge programmée",
+    words_for(CHARGE_STATUS_WORDS),
 )
 RELAYS = {
-    1: Setting("system/0/Relay/0/State", "Relais 1", RELAY_STATES.get),
-    2: Setting("system/0/Relay/1/State", "Relais 2", RELAY_STATES.get),
+    1: Setting("system/0/Relay/0/State", "Relais 1", words_for(RELAY_WORDS)),
+    2: Setting("system/0/Relay/1/State", "Relais 2", words_for(RELAY_WORDS)),
 }
-RELAY_ADVICE = "l'écriture ne tient pas : Settings > Integrations > Relays > Function, Manual"
 RELAY_FUNCTIONS = {
     1: Setting(
-        "settings/0/Settings/Relay/Function",
-        "fonction relais 1",
-        FUNCTIONS.get,
-        "Manual",
-        RELAY_ADVICE,
+        "settings/0/Settings/Relay/Function", "fonction relais 1", words_for(FUNCTION_WORDS)
     ),
     2: Setting(
-        "settings/0/Settings/Relay/1/Function",
-        "fonction relais 2",
-        FUNCTIONS.get,
-        "Manual",
-        RELAY_ADVICE,
+        "settings/0/Settings/Relay/1/Function", "fonction relais 2", words_for(FUNCTION_WORDS)
     ),
 }
 
-Target = dict[Setting, int]
+# Where the owner finds them on a GX set to French, its spelling included; English in brackets.
+ESS_MENU = "Paramètres > Configuration Système > ESS"
+SCHEDULES_MENU = f"{ESS_MENU} > Niveaux de charge plannifiés (Scheduled charge levels)"
+SCHEDULE_MENU = f"{SCHEDULES_MENU} > Programme 1 (Schedule 1)"
+RELAY_ADVICE = (
+    "l'écriture ne tient pas : Paramètres > Intégrations > Relais > Fonction, Manuel"
+    " (Settings > Integrations > Relays > Function, Manual)"
+)
+
 Values = dict[Setting, Value]
+Target = dict[Setting, int]
 
 
 # ---- Configuration -------------------------------------------------------------------------------
 
-Names = dict[str, Any]  # the variables of secret.py
-Problems = dict[str, str]  # sentences, by the variable's name
+
+class Rule(NamedTuple):
+    """What a variable of secret.py must be: a test of its value, and the same in French."""
+
+    accepts: Callable[[Any], bool]
+    wanted: str
+    is_secret: bool = False  # its value is never shown
 
 
-class Config(NamedTuple):
-    """The variables of secret.py, with their types and defaults; an empty text is "not set"."""
+def variable(
+    default: object, accepts: Callable[[Any], bool], wanted: str, is_secret: bool = False
+) -> Any:
+    """A field of Config, with its default and its rule."""
+    return field(default=default, metadata={"rule": Rule(accepts, wanted, is_secret)})
 
-    ecodevice: str = ""
-    ecouser: str = ""
-    ecopassword: str = ""
-    ecoinput: int = 1
-    use_eco: bool = True
-    use_api: bool = True  # all of WEB_SOURCES
-    gx: str = ""
-    gxsn: str = ""
-    gxport: int | None = None  # see port()
-    gxtls: bool = False
-    gxcert: str = ""
-    gxpassword: str = ""
-    prowlkey: str = ""
-    chgbleu: int = 80
-    chgblanc: int = 90
-    chgrouge: int = 100
-    minbleu: int = 30
-    minblanc: int = 30
-    minrouge: int = 25
-    blbleu: bool = True
-    blblanc: bool = True
-    blrouge: bool = False
-    relais: int | None = None
-    relais_couleurs: Collection[str] = ["BLANC", "ROUGE"]
-    relais_debut: str = "06:00"
-    relais_fin: str = "22:00"
+
+def any_text(is_secret: bool = False) -> Any:
+    """Any text; empty by default."""
+    return variable(
+        "", lambda value: isinstance(value, str), "un texte entre guillemets droits", is_secret
+    )
+
+
+def text_like(pattern: str, wanted: str, default: str = "") -> Any:
+    """A text that has this pattern."""
+    return variable(
+        default,
+        lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None,
+        wanted,
+    )
+
+
+def choice(default: bool) -> Any:
+    """True or False."""
+    return variable(default, lambda value: isinstance(value, bool), "True ou False")
+
+
+def whole(low: int, high: int, default: int | None) -> Any:
+    """A whole number from low to high."""
+    return variable(
+        default,
+        lambda value: type(value) is int and low <= value <= high,
+        f"un nombre entier de {low} à {high}, sans guillemets",
+    )
+
+
+def percentage(default: int) -> Any:
+    """A percentage that a battery can be asked for: 10 to 100."""
+    return whole(10, 100, default)
+
+
+def is_address(value: object) -> bool:
+    """Whether it can be a host name, or an address, with a port or without."""
+    return isinstance(value, str) and re.fullmatch(r"[^\s,/@\\]+", value) is not None
+
+
+def is_gx_address(value: object) -> bool:
+    """Whether it can be the same without a port: one colon comes before a port, IPv6 has more."""
+    return is_address(value) and str(value).count(":") != 1 and "[" not in str(value)
+
+
+def are_colours(value: object) -> bool:
+    """Whether it is a list of colours; an empty one is."""
+    return isinstance(value, list) and all(colour in list(Couleur) for colour in value)
+
+
+ADDRESS = 'une adresse avec des points, sans virgule, comme "192.168.1.50", ou un nom'
+TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+USE_ECO_HINT = "sans EcoDevice, enlevez le # devant use_eco et mettez False"
+# Without which, and all of them right, the GX is not tried: a password could go out in clear.
+GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The variables of secret.py; an empty text or None is one that is not set."""
+
+    ecodevice: str = variable("", is_address, f"{ADDRESS}, avec :port si besoin ({USE_ECO_HINT})")
+    ecouser: str = any_text()
+    ecopassword: str = any_text(is_secret=True)
+    ecoinput: int = whole(1, 2, 1)
+    use_eco: bool = choice(True)
+    use_api: bool = choice(True)
+    gx: str = variable("", is_gx_address, f"{ADDRESS}, sans port (il se met dans gxport)")
+    gxsn: str = text_like(
+        "[0-9A-Fa-f]{12}", "l'ID Portail VRM du GX, 12 chiffres ou lettres de a à f"
+    )
+    gxport: int | None = whole(1, 65535, None)
+    gxtls: bool = choice(False)
+    gxcert: str = any_text()
+    gxuser: str = any_text()
+    gxpassword: str = any_text(is_secret=True)
+    prowlkey: str = any_text(is_secret=True)
+    chgbleu: int = percentage(80)
+    chgblanc: int = percentage(90)
+    chgrouge: int = percentage(100)
+    minbleu: int = percentage(30)
+    minblanc: int = percentage(30)
+    minrouge: int = percentage(25)
+    blbleu: bool = choice(True)
+    blblanc: bool = choice(True)
+    blrouge: bool = choice(False)
+    relais: int | None = whole(1, 2, None)
+    relais_couleurs: Collection[str] = variable(
+        ("BLANC", "ROUGE"), are_colours, 'une liste de couleurs comme ["BLANC", "ROUGE"]'
+    )
+    relais_debut: str = text_like(TIME, 'une heure comme "06:00"', "06:00")
+    relais_fin: str = text_like(TIME, 'une heure comme "22:00"', "22:00")
 
     def profile(self, couleur: Couleur) -> Target:
-        """What the GX holds on a day of this colour.
-
-        One more setting needs its Setting, its variables above (and RULES, if it is no percentage),
-        its place here, in change_notice, in NEEDED and in CHECKED. One that is only read needs its
-        Setting, its place in run's read_only and its remark in tell_gx.
-        """
-        profiles = {
-            Couleur.BLEU: (self.chgbleu, self.minbleu, self.blbleu),
-            Couleur.BLANC: (self.chgblanc, self.minblanc, self.blblanc),
-            Couleur.ROUGE: (self.chgrouge, self.minrouge, self.blrouge),
+        """What the GX holds on a day of this colour, as it is written."""
+        return {
+            setting: setting.written(getattr(self, prefix + couleur.lower()))
+            for setting, prefix in PROFILE.items()
         }
-        charge, min_soc, battery_life = profiles[couleur]
-        state = STATE_ON if battery_life else STATE_OFF
-        return {SOC: charge, MIN_SOC: min_soc, BATTERY_LIFE: state}
 
     def port(self) -> int:
         """The port of the GX's broker."""
         return self.gxport or (8883 if self.gxtls else 1883)
 
-    def where(self) -> str:
+    def broker(self) -> str:
         """The address and port of the GX's broker, an IPv6 address in brackets."""
         address = self.gx or "ADRESSE_DU_GX"
         if ":" in address:
@@ -375,45 +522,16 @@ class Config(NamedTuple):
 
     def certificate_command(self) -> str:
         """The command that fetches the GX's certificate."""
-        return f"openssl s_client -connect {self.where()} </dev/null | openssl x509 > gx.crt"
+        return f"openssl s_client -connect {self.broker()} </dev/null | openssl x509 > gx.crt"
 
 
-class Rule(NamedTuple):
-    """What a variable of secret.py must be; it is mandatory when its own default is not so."""
+RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(Config)}
 
-    pattern: str  # of the value as Python writes it: 1, True, None, 'BLEU'
-    wanted: str  # the same in French
-
-
-ADDRESS = 'une adresse avec des points comme "192.168.1.50", ou un nom, sans http://'
-TIME = Rule("'([01][0-9]|2[0-3]):[0-5][0-9]'", 'une heure comme "06:00"')
-ONE_OR_TWO = Rule("[12]|None", "1 ou 2, sans guillemets")
-RULES = {
-    "ecodevice": Rule(r"'[^\s,/@\\]+'", f"{ADDRESS} (sans EcoDevice : use_eco = False)"),
-    "ecoinput": ONE_OR_TWO,
-    # One colon comes before a port; IPv6 has several, and no brackets here.
-    "gx": Rule(r"'(?![^:]*:[^:]*$)[^\s,/[\\]+'", f"{ADDRESS} ni port (il se met dans gxport)"),
-    "gxsn": Rule(
-        "'[0-9A-Fa-f]{12}'", "le VRM Portal ID, 12 chiffres ou lettres de a à f, entre guillemets"
-    ),
-    "gxport": Rule("[1-9][0-9]{0,4}|None", "un nombre entier de 1 à 65535, sans guillemets"),
-    "relais": ONE_OR_TWO,
-    "relais_couleurs": Rule(
-        r"\[('(BLEU|BLANC|ROUGE)'(, )?)*\]", 'une liste de couleurs comme ["BLANC", "ROUGE"]'
-    ),
-    "relais_debut": TIME,
-    "relais_fin": TIME,
-}
-OTHER_RULES = {  # by the type of the default; the whole numbers left are percentages
-    bool: Rule("True|False", "True ou False"),
-    int: Rule("[1-9][0-9]|100", "un nombre entier de 10 à 100, sans guillemets"),
-    str: Rule("['\"].*", "un texte entre guillemets droits"),
-}
-HIDDEN = ("prowlkey", "gxpassword", "ecopassword")
+Problems = dict[str, str]  # sentences, by the variable's name or the line's number
 
 
 def pinned_context(cert: str) -> ssl.SSLContext:
-    """TLS that trusts this one certificate; OSError when the file is not one.
+    """TLS that trusts this one certificate; OSError or ValueError when the file is not one.
 
     The GX's is self-signed, CN=venus.local, without SAN, so a name check is impossible. Not
     create_default_context, which grows stricter (VERIFY_X509_STRICT from Python 3.13 on).
@@ -425,12 +543,78 @@ def pinned_context(cert: str) -> ssl.SSLContext:
     return context
 
 
+def read_text(path: Path) -> str:
+    """The text of secret.py; Failure when it is absent, unreadable or no UTF-8."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        trouble = f"{path} est absent : copiez secret.py.example et remplissez-le"
+    except PermissionError:
+        trouble = (
+            f"{path} appartient à un autre utilisateur, et celui-ci ne peut pas le lire :"
+            " lancez le script sous le nom de son propriétaire"
+        )
+    except OSError:
+        trouble = f"{path} n'est pas un fichier qui peut être lu"
+    except UnicodeError:
+        trouble = f"{path} n'est pas un texte en UTF-8 : réenregistrez-le dans ce codage"
+    else:
+        if "\0" not in text:  # as in UTF-16
+            return text
+        trouble = f"{path} n'est pas un texte en UTF-8 : réenregistrez-le dans ce codage"
+    raise Failure(trouble, Exit.USAGE)
+
+
+PLAIN_LINE = (
+    "il faut « nom = valeur », et comme valeur un texte entre guillemets droits, un nombre"
+    " sans %, True, False, None ou une liste de ces valeurs"
+)
+
+
+def read_assignments(path: Path) -> tuple[dict[str, Any], Problems]:
+    """The names of secret.py with their values, and a problem for each line that is no assignment.
+
+    It is read as data and never executed. A line is named by its number and not quoted, nor are
+    Python's own words, since both can show a key. Failure when it cannot be read at all.
+    """
+    source = read_text(path)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # they quote the line
+            statements = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise Failure(
+            f"{path}, ligne {line} : mal écrit (guillemet courbe ou oublié, espace insécable ou"
+            f" devant un nom, nombre avec % ?) ; pour y aller : nano +{line} {path}",
+            Exit.USAGE,
+        ) from None
+    names: dict[str, Any] = {}
+    problems: Problems = {}
+    for statement in statements:
+        match statement:
+            case ast.Expr(ast.Constant(str())):
+                continue  # a text alone, like a docstring
+            case ast.Assign([ast.Name(name)], value):
+                try:
+                    names[name] = ast.literal_eval(value)
+                except (ValueError, TypeError, RecursionError, MemoryError):
+                    problems[name] = f"ligne {statement.lineno} : {PLAIN_LINE}"
+            case _:
+                place = f"ligne {statement.lineno}"
+                problems[place] = f"{place} : {PLAIN_LINE}"
+    return names, problems
+
+
 def add_joint_problems(config: Config, problems: Problems) -> None:
-    """Add to the problems the values that do not go together, each right by itself."""
-    if not config.use_eco:
-        problems.pop("ecodevice", None)  # it is not asked
-        if not config.use_api:
-            problems["use_api"] = "use_eco = False, use_api = False : il faut True à l'un des deux"
+    """Add to the problems what is missing, and the values that do not go together."""
+    needed = ["gx", "gxsn"]
+    if config.use_eco:
+        needed.append("ecodevice")
+    for name in needed:
+        if not getattr(config, name) and name not in problems:
+            problems[name] = f"{name} manque : il faut {RULES[name].wanted}"
+    if not config.use_eco and not config.use_api:
+        problems["use_api"] = "use_eco = False, use_api = False : il faut True à l'un des deux"
     for couleur in Couleur:
         profile = config.profile(couleur)
         chg = f"chg{couleur.lower()}"  # the names in secret.py
@@ -442,103 +626,51 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
     if debut >= fin and not problems.keys() & {"relais_debut", "relais_fin"}:
         given = f"relais_debut = {debut}"
         problems["relais_debut"] = f"{given} : il faut une heure avant relais_fin = {fin}"
-    if config.port() > 65535:
-        problems["gxport"] = f"gxport = {config.gxport} : il faut {RULES['gxport'].wanted}"
-    if config.gxtls:
+    if config.gxtls and "gxcert" not in problems:
         try:
             pinned_context(config.gxcert)
         except (OSError, ValueError):
-            problems.setdefault(
-                "gxcert",
+            problems["gxcert"] = (
                 f"gxcert = {config.gxcert!r} :"
-                f" il faut le certificat du GX, obtenu par {config.certificate_command()}",
+                f" il faut le certificat du GX, obtenu par {config.certificate_command()}"
             )
 
 
-def read_config(names: Names, folder: Path) -> tuple[Config, Problems]:
-    """The configuration, with defaults for what is missing or wrong, and the problems."""
-    values: Names = {}
-    problems: Problems = {}
-    for name, default in Config._field_defaults.items():
-        rule = RULES.get(name) or OTHER_RULES[type(default)]
-        value = names.get(name)
-        if isinstance(value, str):
-            value = value.strip()
-        if value in ("", None):  # not set
-            value = default
-        given = repr(value)
-        if re.fullmatch(rule.pattern, given):
-            values[name] = value
-        else:
-            if name in HIDDEN:
-                given = "(masqué)"
-            problems[name] = f"{name} = {given[:40]} : il faut {rule.wanted}"
-    config = Config(**values)
-    if config.gxcert:
-        config = config._replace(gxcert=str(folder / config.gxcert))
-    add_joint_problems(config, problems)
-    return config, problems
-
-
-def misspelt(names: Names) -> list[str]:
+def misspelt(names: Collection[str]) -> list[str]:
     """A question for each name that looks like one of ours."""
     hints = []
-    for name, value in names.items():
-        if name in Config._fields or hasattr(value, "__name__"):  # ours; a module or function
+    for name in names:
+        if name in RULES:
             continue
-        near = difflib.get_close_matches(name.lower(), Config._fields, 1, 0.75)
+        near = difflib.get_close_matches(name.lower(), RULES, 1, 0.75)
         if near:
             hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
     return hints
 
 
-def read_source(path: Path) -> bytes:
-    """The text of secret.py, which cron will execute; WrongUsage when it is absent or unsafe."""
-    try:
-        status = path.stat()
-        source = path.read_bytes()
-    except FileNotFoundError:
-        raise WrongUsage(f"{path} est absent : copiez secret.py.example et remplissez-le") from None
-    except OSError:
-        raise WrongUsage(f"{path} n'est pas un fichier que cet utilisateur peut lire") from None
-    if status.st_mode & stat.S_IWOTH:
-        raise WrongUsage(f"{path} est modifiable par tous, et cron l'exécute : chmod 600 {path}")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise WrongUsage(
-            f"{path} est à un autre utilisateur (uid {status.st_uid}) que celui qui lance le script"
-            " : lancez-le sous le nom de son propriétaire, sans sudo"
-        )
-    return source
+def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
+    """The configuration, with defaults for what is missing or wrong; all problems; the hints.
 
-
-def examine(path: Path) -> tuple[Config, Problems, list[str]]:
-    """The configuration, the problems and the hints; WrongUsage when secret.py cannot be run."""
-    source = read_source(path)
-    names: Names = {}
-    try:
-        with warnings.catch_warnings(action="ignore"):  # they quote the line, which can hold a key
-            exec(compile(source, str(path), "exec"), names)
-    except (Exception, SystemExit) as error:
-        # Where it is wrong, not in the error's own words, which can show a key. The traceback
-        # starts here; its next entry is a line of secret.py, unless Python could not read it.
-        entry = error.__traceback__ and error.__traceback__.tb_next
-        line = entry.tb_lineno if entry else getattr(error, "lineno", None) or "?"
-        raise WrongUsage(
-            f"{path}, ligne {line} : mal écrit (un texte sans guillemets droits, un nombre avec %,"
-            " une espace devant un nom, un choix autre que True ou False ?) ; nano : Ctrl-_"
-        ) from None
-    return *read_config(names, path.parent), misspelt(names)
-
-
-def load_config(path: Path) -> Config:
-    """The configuration; WrongUsage with every problem at once, before anything is contacted."""
-    config, problems, hints = examine(path)
-    for hint in hints:
-        log.warning(f"{path} : {hint}")
-    if problems:
-        lines = "\n  ".join(problems.values())
-        raise WrongUsage(f"{path} est à corriger, rien n'a été contacté :\n  {lines}")
-    return config
+    Failure when secret.py cannot be read.
+    """
+    names, problems = read_assignments(path)
+    right: dict[str, Any] = {}
+    for name, rule in RULES.items():
+        value = names.get(name)
+        if isinstance(value, str):
+            value = value.strip()
+        if value is None or value == "":  # not set
+            continue
+        if rule.accepts(value):
+            right[name] = value
+        else:
+            given = "(masqué)" if rule.is_secret else repr(value)[:40]
+            problems[name] = f"{name} = {given} : il faut {rule.wanted}"
+    config = Config(**right)
+    if config.gxcert:
+        config = replace(config, gxcert=str(path.parent / config.gxcert))
+    add_joint_problems(config, problems)
+    return config, problems, misspelt(names)
 
 
 # ---- Decision: no clock, no log, no network ------------------------------------------------------
@@ -565,70 +697,68 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     return target
 
 
-def somebody_else(written: Target, usual: Target, before: Values) -> list[str]:
+def foreign_changes(written: Target, last_evening: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    usual: the values of today's colour, which the last evening left. What is neither these nor the
-    target came from elsewhere. (A value can be the target, and yet be written: a GX that restarts
-    loses it.)
+    last_evening: the values of today's colour. What was neither these nor the target came from
+    elsewhere. (A value can be the target, and yet be written: a GX that restarts loses it.)
     """
     remarks = []
-    for setting, value in usual.items():
+    for setting, expected in last_evening.items():
         if setting not in written or setting not in before:
             continue
-        was = setting.text(before[setting])
-        expected = setting.text(value)
-        if was not in (expected, setting.text(written[setting])):
+        was = before[setting]
+        if not setting.same(was, expected) and not setting.same(was, written[setting]):
             remarks.append(
-                f"{setting.label} était à {was} au lieu de {expected} :"
+                f"{setting.label} était à {setting.text(was)} au lieu de {setting.text(expected)} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
             )
     return remarks
 
 
-class Fate(StrEnum):
+class Outcome(StrEnum):
     """What became of one setting in this run."""
 
-    KEPT = "déjà en place"
+    IN_PLACE = "déjà en place"
     CONFIRMED = "confirmé"
     PUBLISHED = "publié, non confirmé"
-    REFUSED = "refusé par le GX"
-    PENDING = "non écrit"
-    MUTE = "ne répond pas"
+    NOT_HELD = "non tenu"
+    NOT_WRITTEN = "non écrit"
+    SILENT = "ne répond pas"
+    NO_VALUE = "sans valeur"
     OWNERS_CHOICE = "laissé tel quel"
 
 
-def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -> str | None:
-    """The push for a change of colour, claiming only what was confirmed; None when none is due.
+def is_change_to_announce(tempo: Tempo, outcomes: Mapping[Setting, Outcome]) -> bool:
+    """Whether a change of colour is news: in HP always, in HC when the run changed something.
 
-    For a run that went well: nothing was refused or silent, PUBLISHED means --no-confirm, and a dry
-    run is told apart by main, which then sends nothing.
-    In HP it is always due: it announces the night (a relay's run of the afternoon does so, too). In
-    HC, with all three settings since demain is known, only when the run changed something.
+    In HP it announces the night (a relay's run of the afternoon does so, too).
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
-        return None
-    plan = config.profile(tempo.demain)
-    parts = {
-        SOC: f"charge {SOC.text(plan[SOC])}",
-        MIN_SOC: f"MinSoc {MIN_SOC.text(plan[MIN_SOC])}",
-        BATTERY_LIFE: f"BatteryLife {BATTERY_LIFE.text(plan[BATTERY_LIFE])}",
-    }
-    unsure = Fate.PUBLISHED in fates.values()
+        return False
     if tempo.periode is Periode.HP:
-        proof = Fate.PUBLISHED if unsure else "confirmée"
-        charge = f"{parts.pop(SOC)} ({proof})"
-        return f"Demain {tempo.demain} : {charge} ; à 22 h {', '.join(parts.values())}"
-    changed = [one for one in parts if fates[one] in (Fate.CONFIRMED, Fate.PUBLISHED)]
-    if not changed:
+        return True
+    changed = (Outcome.CONFIRMED, Outcome.PUBLISHED)
+    return any(outcomes.get(setting) in changed for setting in PROFILE)
+
+
+def why_no_charge(values: Values, now: datetime) -> str | None:
+    """A sentence when the GX says that tonight's charge has not begun, though it should have.
+
+    Whatever the cause (day, hours, the GX's zone or clock, Dynamic ESS, no ESS assistant), it is
+    the proof that no setting can give. None where the GX does not know the path, out of the night,
+    and where the owner chose so: Schedule 1 inactive, Keep batteries charged, external control.
+    """
+    chosen = (
+        values.get(DAY) in DAYS_OFF
+        or values.get(BATTERY_LIFE) == STATE_KEEP_CHARGED
+        or values.get(HUB4_MODE) == HUB4_EXTERNAL
+    )
+    if values.get(CHARGE) != 0 or chosen or not is_night(now):
         return None
-    if SOC not in changed:  # the push of 20:05 told of it
-        del parts[SOC]
-    if fates[BATTERY_LIFE] is Fate.OWNERS_CHOICE:  # a remark tells of it
-        del parts[BATTERY_LIFE]
-    if unsure:
-        return f"Demain {tempo.demain} : {', '.join(parts.values())} ({Fate.PUBLISHED})"
-    return f"Demain {tempo.demain}, prêt : {', '.join(parts.values())} (confirmés)"
+    status = values.get(CHARGE_STATUS, 0)
+    reason = f" ({CHARGE_STATUS.text(status)})" if status else ""
+    return f"Schedule 1 ne s'est pas ouvert : rien ne se charge cette nuit{reason}"
 
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
@@ -636,12 +766,11 @@ def change_notice(tempo: Tempo, config: Config, fates: Mapping[Setting, Fate]) -
 # Seconds. A whole run: EcoDevice 30, web 3 x 15, GX 150, Prowl 15: under 5 minutes.
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
-ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable (tests/FACTS.md, EcoDevice)
-WEB_SOURCE = 15.0  # for all the requests to one source
+ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable [Domoticz]
+WEB_SOURCE = 15.0
 PROWL = 15.0
 MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
-
-Json = Mapping[str, Any]
+USER_AGENT = f"tempo_ess/{__version__}"  # one source refuses requests' own [hass-tarif-edf #25]
 
 
 def bounded(seconds: float, call: Callable[[], Any]) -> Any:
@@ -661,7 +790,8 @@ def bounded(seconds: float, call: Callable[[], Any]) -> Any:
     return outcome.result(seconds)
 
 
-WORDS = (  # the first that fits: most of them are kinds of OSError
+FRENCH_CAUSES = (  # the first that fits: most of them are kinds of OSError
+    (requests.exceptions.InvalidURL, "adresse mal écrite"),
     (UnicodeError, "adresse mal écrite"),  # 192.168.1..5
     (socket.gaierror, "nom inconnu du réseau"),
     (TimeoutError, "pas de réponse à temps"),
@@ -672,59 +802,65 @@ WORDS = (  # the first that fits: most of them are kinds of OSError
 )
 
 
-def why(error: BaseException) -> str:
-    """French words for a peer's failure, from its first cause.
+def french_cause(error: BaseException) -> str:
+    """French words for a peer's failure.
 
-    Never the exception's own words, which can hold a key or the peer's bytes.
+    requests wraps what the socket said in two or three errors of its own, so the first cause is
+    looked for; to be called where the error is caught, with no other one being handled. Never the
+    error's own words, which can hold a key or the peer's bytes.
     """
-    if isinstance(error, requests.exceptions.InvalidURL):  # its cause says less
-        return "adresse mal écrite"
-    while error.__context__:  # set with and without "from"
-        error = error.__context__
-    for kind, words in WORDS:
-        if isinstance(error, kind):
+    first = error
+    while first.__context__ and not isinstance(first, requests.exceptions.InvalidURL):
+        first = first.__context__
+    for kind, words in FRENCH_CAUSES:
+        if isinstance(first, kind):
             return words
     return "réponse inattendue"
 
 
-def json_object(body: bytes) -> Json:
-    """The JSON object in body, else ValueError; an EcoDevice's text may hold a raw newline."""
-    value = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
+def get_json(
+    url: str, seconds: float, session: requests.Session, advice: Mapping[int, str]
+) -> object:
+    """The JSON value at url; NoAnswer. See fetch_json, which bounds it.
 
-
-def http_get(url: str, timeout: float, session: requests.Session) -> bytes:
-    """The body of a 200, at most 64 KiB of it; redirects are not followed.
-
-    TryAgain for a 5xx, NoAnswer for another status, which a new try would not change.
+    seconds: for each byte to come. advice: what to say of a status besides its number.
     """
-    with session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
-        if answer.status_code >= 500:
-            raise TryAgain(f"réponse HTTP {answer.status_code}")
-        if answer.status_code != 200:
-            raise NoAnswer(f"réponse HTTP {answer.status_code}")
-        body = b""
-        for chunk in answer.iter_content(4096):
-            body += chunk
-            if len(body) >= MAX_BODY:
-                break
-        return body[:MAX_BODY]
-
-
-def fetch(url: str, seconds: float, session: requests.Session) -> Json:
-    """The JSON object at url, got within so many seconds; TryAgain or NoAnswer."""
-    log.debug(f"HTTP GET {url}")
     try:
-        return json_object(bounded(seconds, lambda: http_get(url, seconds, session)))
+        with session.get(url, timeout=seconds, stream=True, allow_redirects=False) as answer:
+            status = answer.status_code
+            if status != 200:
+                words = f"réponse HTTP {status}{advice.get(status, '')}"
+                raise NoAnswer(words, again=status >= 500)
+            body = b""
+            for chunk in answer.iter_content(4096):
+                body += chunk
+                if len(body) >= MAX_BODY:
+                    break
+        # strict: an EcoDevice's text may hold a raw newline [Aohzan/ecodevices #32].
+        return json.loads(body[:MAX_BODY].decode("utf-8-sig", "replace"), strict=False)
     except (OSError, ValueError, RecursionError) as error:
-        raise TryAgain(why(error)) from None
+        raise NoAnswer(french_cause(error), again=True) from None
 
 
-# ---- Colours -------------------------------------------------------------------------------------
+def fetch_json(
+    url: str,
+    seconds: float,
+    session: requests.Session,
+    advice: Mapping[int, str] = {},
+) -> Any:
+    """The JSON value at url, got within so many seconds; NoAnswer.
 
-Facts = Mapping[str, Any]  # {"aujourdhui": BLEU}; what is not known is None, or not there
+    At most 64 KiB of a 200 are taken, redirects are not followed.
+    """
+    log.debug(f"HTTP GET {url}")
+    session.headers["User-Agent"] = USER_AGENT
+    try:
+        return bounded(seconds, lambda: get_json(url, seconds, session, advice))
+    except TimeoutError:
+        raise NoAnswer("pas de réponse à temps", again=True) from None
+
+
+# ---- Colours: the meter --------------------------------------------------------------------------
 
 PTEC = {
     "HPJB": (Couleur.BLEU, Periode.HP),
@@ -740,6 +876,7 @@ DEMAIN = {
     "BLAN": Couleur.BLANC,
     "ROUG": Couleur.ROUGE,
 }
+NO_PTEC = "----"
 CONTRATS = {
     "TH..": "Base",
     "HC..": "heures creuses",
@@ -749,99 +886,75 @@ CONTRATS = {
 }
 
 
-def parse_ecodevice(answer: Json, ecoinput: int) -> Tempo:
+def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
     """The colours and the period in an EcoDevice v1's answer.
 
-    NoAnswer when PTEC is no code (---- is an unplugged téléinfo), NoColour for another contract.
+    NoAnswer when it has no TEMPO code, or one that cannot be true; Failure for another contract.
     A DEMAIN that is not exactly a colour is not announced: never BLEU, never a guess.
     """
+    if not isinstance(answer, dict):
+        raise NoAnswer("réponse d'une autre forme", again=True)
     ptec = str(answer.get(f"T{ecoinput}_PTEC"))
     if ptec in CONTRATS:
-        raise NoColour(
+        raise Failure(
             f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
-            f" vérifiez l'abonnement, ou ecoinput dans secret.py ; {NOTHING_WRITTEN}"
+            f" vérifiez l'abonnement, ou ecoinput dans secret.py ; {NOTHING_WRITTEN}",
+            Exit.COLOUR,
         )
     if ptec not in PTEC:
-        raise NoAnswer(f"pas de code TEMPO, PTEC {shown(ptec)} (téléinfo débranchée, ecoinput ?)")
+        product = answer.get("product", "Eco-devices")
+        if product != "Eco-devices":
+            raise NoAnswer(f"{printable(product)} : ce n'est pas un EcoDevice v1")
+        raise NoAnswer(
+            f"pas de code TEMPO (PTEC {printable(ptec)}) : téléinfo débranchée, EcoDevice qui vient"
+            " de redémarrer, mauvais ecoinput, ou TIC du compteur en mode standard (Enedis la remet"
+            " en mode historique)",
+            again=ptec == NO_PTEC,
+        )
     aujourdhui, periode = PTEC[ptec]
+    if periode is Periode.HC and 10 <= now.hour < 21:
+        # No TEMPO meter is in HC then, not even one with shifted hours or a clock 3 h 30 late; but
+        # readers stood still for days [Zlinky_TIC #219, #298, #348], and HC would be believed.
+        raise NoAnswer(
+            f"PTEC {ptec} à {now:%H:%M}, en pleines heures pleines :"
+            " téléinfo figée, ou une horloge fausse ?"
+        )
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
-def ask_ecodevice(config: Config, _days: Days) -> Facts:
-    """The colours and the period from the meter, which knows the days, in three tries.
-
-    NoAnswer or NoColour.
-    """
+def ask_meter(config: Config, now: datetime) -> Tempo:
+    """The colours and the period from the EcoDevice, in three tries; NoAnswer or Failure."""
     session = requests.Session()
-    session.trust_env = False  # a device on the LAN: no proxy and no netrc
-    if config.ecouser and config.ecopassword:
+    session.trust_env = False  # a device on the LAN: no proxy
+    if config.ecouser:
         # Encoded as browsers do; requests would take Latin-1.
         session.auth = requests.auth.HTTPBasicAuth(
             config.ecouser.encode(), config.ecopassword.encode()
         )
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
-    for _ in range(ECODEVICE_TRIES):
+    advice = {401: ", vérifiez ecouser et ecopassword dans secret.py"}
+    tries = 1
+    while True:
         try:
-            return parse_ecodevice(fetch(url, ECODEVICE_TRY, session), config.ecoinput)._asdict()
+            answer = fetch_json(url, ECODEVICE_TRY, session, advice)
+            return parse_meter(answer, config.ecoinput, now)
         except NoAnswer as failure:
-            trouble = (
-                f"{failure} ; ouvrez http://{config.ecodevice} dans un navigateur : si rien ne"
-                " s'y montre, corrigez ecodevice dans secret.py"
-            )
-            if not isinstance(failure, TryAgain):
-                break
-        time.sleep(ECODEVICE_PAUSE)  # also after the last try, which does no harm
-    raise NoAnswer(trouble)
+            if tries == ECODEVICE_TRIES or not failure.again:
+                raise
+        tries += 1
+        time.sleep(ECODEVICE_PAUSE)
 
 
-# Every web source gives colours by civil date, written as in 2026-11-24, in one or more answers;
-# what came before a failure counts. None is a day whose colour is not known yet, or no day at all.
-Calendar = dict[str, Couleur | None]
+# ---- Colours: the web ----------------------------------------------------------------------------
 
-RTE = "https://www.services-rte.com/cms/open_data/v1/tempoLight"
+Calendar = dict[str, Couleur]  # by civil date, like 2026-11-24; a day that is not known is absent
+
 RTE_CODES = {
     "BLUE": Couleur.BLEU,
     "WHITE": Couleur.BLANC,
     "RED": Couleur.ROUGE,
 }
-
-
-def parse_rte(answer: Json) -> Calendar:
-    """The colours in RTE's tempoLight; its -fallback keys hold no colour."""
-    return {day: RTE_CODES.get(code) for day, code in answer["values"].items()}
-
-
-def ask_rte(_days: Sequence[date]) -> Iterator[Calendar]:
-    """RTE's colours; it answers for two days of its own choosing."""
-    yield parse_rte(fetch(RTE, WEB_SOURCE, requests.Session()))
-
-
-# The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
-# undocumented, so it may change.
-EDF = "https://api-commerce.edf.fr/commerce/activet/v1/calendrier-jours-effacement"
-EDF_HEADERS = {
-    "Application-Origine-Controlee": "site_RC",
-    "Situation-Usage": "Jours Effacement",
-}
 EDF_CODES = {f"TEMPO_{couleur}": couleur for couleur in Couleur}
-
-
-def parse_edf(answer: Json) -> Calendar:
-    """The colours in EDF's calendar; NON_DEFINI is not announced."""
-    tempo = answer["content"]["options"][0]  # the one option that was asked for
-    return {day["dateApplication"]: EDF_CODES.get(day["statut"]) for day in tempo["calendrier"]}
-
-
-def ask_edf(days: Sequence[date]) -> Iterator[Calendar]:
-    """EDF's colours, all days in one request."""
-    session = requests.Session()
-    session.headers.update(EDF_HEADERS)
-    bounds = f"dateApplicationBorneInf={days[0]}&dateApplicationBorneSup={days[-1]}"
-    url = f"{EDF}?option=TEMPO&{bounds}&identifiantConsommateur=src"
-    yield parse_edf(fetch(url, WEB_SOURCE, session))
-
-
-API = "https://www.api-couleur-tempo.fr/api/jourTempo/"
 API_CODES = {
     "1": Couleur.BLEU,
     "2": Couleur.BLANC,
@@ -849,154 +962,274 @@ API_CODES = {
 }
 
 
-def parse_api(answer: Json) -> Calendar:
-    """The colour in api-couleur-tempo.fr's answer for one day; 0 is "unknown"."""
-    return {answer["dateJour"]: API_CODES.get(str(answer["codeJour"]))}
+def parse_rte(answer: Any) -> Calendar:
+    """The colours in RTE's tempoLight; a day whose -fallback is "true" is not known by RTE.
+
+    That is its degraded mode [rtetempo #22, #60].
+    """
+    values = answer["values"]
+    return {
+        day: RTE_CODES[code]
+        for day, code in values.items()
+        if code in RTE_CODES and values.get(f"{day}-fallback") != "true"
+    }
 
 
-def ask_api(days: Sequence[date]) -> Iterator[Calendar]:
-    """api-couleur-tempo.fr's colours, a request for each day."""
-    for day in days:
-        yield parse_api(fetch(f"{API}{day}", WEB_SOURCE / 2, requests.Session()))
+def parse_edf(answer: Any) -> Calendar:
+    """The colours in EDF's calendar; NON_DEFINI is not announced."""
+    days = answer["content"]["options"][0]["calendrier"]  # of the one option that was asked for
+    return {
+        day["dateApplication"]: EDF_CODES[day["statut"]]
+        for day in days
+        if day["statut"] in EDF_CODES
+    }
 
 
-WEB_SOURCES = {  # in the order of asking; one more takes WEB_SOURCE of the run's 5 minutes
-    "RTE": ask_rte,
-    "EDF": ask_edf,
-    "api-couleur-tempo.fr": ask_api,
-}
+def parse_api(answer: Any) -> Calendar:
+    """The colours in api-couleur-tempo.fr's list of days; 0 is "unknown"."""
+    return {
+        day["dateJour"]: API_CODES[str(day["codeJour"])]
+        for day in answer
+        if str(day["codeJour"]) in API_CODES
+    }
 
 
-def ask_web(source: str, days: Days) -> Facts:
-    """The colours of these days, as far as the source knows; NoAnswer for none of them."""
-    if not days:  # all is known
-        return {}
-    calendar: Calendar = {}
-    trouble = "ne sait pas"
+class WebSource(NamedTuple):
+    """A calendar on the web, asked once for both days."""
+
+    name: str
+    address: str  # with the two days in it
+    parse: Callable[[Any], Calendar]
+    headers: Mapping[str, str] = {}
+
+
+# In the order of asking; one more takes WEB_SOURCE of the run's 5 minutes.
+WEB_SOURCES = [
+    WebSource("RTE", "https://www.services-rte.com/cms/open_data/v1/tempoLight", parse_rte),
+    # The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
+    # undocumented, so it may change.
+    WebSource(
+        "EDF",
+        "https://api-commerce.edf.fr/commerce/activet/v1/calendrier-jours-effacement?option=TEMPO"
+        "&dateApplicationBorneInf={today}&dateApplicationBorneSup={tomorrow}"
+        "&identifiantConsommateur=src",
+        parse_edf,
+        {"Application-Origine-Controlee": "site_RC", "Situation-Usage": "Jours Effacement"},
+    ),
+    WebSource(
+        "api-couleur-tempo.fr",
+        "https://www.api-couleur-tempo.fr/api/joursTempo?dateJour[]={today}&dateJour[]={tomorrow}",
+        parse_api,
+    ),
+]
+
+
+def ask_web_source(source: WebSource, now: datetime) -> Calendar:
+    """What this source knows; NoAnswer."""
+    today, tomorrow = tempo_days(now)
+    session = requests.Session()
+    session.headers.update(source.headers)
+    url = source.address.format(today=today, tomorrow=tomorrow)
+    answer = fetch_json(url, WEB_SOURCE, session)
     try:
-        for part in WEB_SOURCES[source](list(days.values())):
-            calendar |= part
-    except NoAnswer as failure:
-        trouble = str(failure)
+        return source.parse(answer)
     except (LookupError, TypeError, AttributeError):  # over which a parser trips
-        trouble = "réponse d'une autre forme"
-    found = {name: calendar.get(str(day)) for name, day in days.items()}
-    if not any(found.values()):
-        raise NoAnswer(trouble)
-    return found
+        raise NoAnswer("réponse d'une autre forme") from None
 
 
-def sources_to_ask(config: Config) -> Mapping[str, Callable[[Days], Facts]]:
-    """How to ask each source about these days, in the order of asking."""
-    sources = {}
-    if config.use_eco and config.ecodevice:
-        sources["EcoDevice"] = partial(ask_ecodevice, config)
-    if config.use_api:
-        sources |= {source: partial(ask_web, source) for source in WEB_SOURCES}
-    return sources
+class Word(NamedTuple):
+    """A colour, and whose word it is."""
+
+    couleur: Couleur
+    source: str
 
 
-class Evening:
-    """The evening's facts as they are found, by Tempo's fields; the first to know counts."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Any] = dict.fromkeys(Tempo._fields)  # None: not known yet
-        self.sources: dict[str, str] = {}  # of what is known
-
-    def learn(self, source: str, found: Facts) -> None:
-        """Take in what this source found."""
-        for name, value in found.items():
-            if value and not self.found[name]:
-                self.found[name] = value
-                self.sources[name] = source
-
-    def tempo(self) -> Tempo:
-        """The three facts, once today's colour and the period are known."""
-        return Tempo(**self.found)
-
-
-def read_evening(imposed: Facts, config: Config, now: datetime) -> Evening:
-    """The colours and the period: what the owner imposes, else the EcoDevice's, else the web's.
-
-    NoColour when nobody knows today's colour, or the meter's contract is another.
-    """
-    evening = Evening()
-    evening.learn("imposée", imposed)
-    if evening.found["aujourdhui"] and evening.found["periode"]:
-        return evening  # a trial: nobody is asked, not even for demain
-    failures = []
-    days = known_days(now)
-    for source, ask in sources_to_ask(config).items():
-        unknown = {name: days[name] for name in days if not evening.found[name]}
+def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Word], list[str]]:
+    """The wanted days, as far as a source knows them; and why the sources before it did not."""
+    words: dict[str, Word] = {}
+    reasons = []
+    for source in WEB_SOURCES:
+        missing = [day for day in wanted if day not in words]
+        if not missing:
+            break
         try:
-            evening.learn(source, ask(unknown))
+            calendar = ask_web_source(source, now)
         except NoAnswer as failure:
-            failures.append(f"{source} : {failure}")
-            # The owner can mend the EcoDevice, but not the web.
-            level = logging.INFO if source in WEB_SOURCES else logging.WARNING
-            log.log(level, failures[-1])
-    evening.learn("horloge", {"periode": periode_at(now)})
-    if not evening.found["aujourdhui"]:
-        reasons = " ; ".join(failures)
-        raise NoColour(
-            f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN} ;"
-            " au besoin, imposez-la avec --today (README)"
-        )
-    return evening
+            reasons.append(f"{source.name} : {failure}")
+            continue
+        for day in missing:
+            if day in calendar:
+                words[day] = Word(calendar[day], source.name)
+            else:
+                reasons.append(f"{source.name} : ne connaît pas le {day}")
+    return words, reasons
 
 
-def tell_evening(evening: Evening, now: datetime) -> list[str]:
-    """Say the colours, where they come from, and what the owner should know before a write.
+# ---- Colours: this evening's ---------------------------------------------------------------------
 
-    What is odd about the period is returned for the push, if one is due.
+IMPOSED = "imposée"
+METER = "EcoDevice"
+CLOCK = "horloge"
+UNKNOWN_TOMORROW = "couleur de demain non annoncée, on garde celle du jour"
+
+
+class Imposed(NamedTuple):
+    """What the owner gives on the command line instead of the sources."""
+
+    aujourdhui: Couleur | None
+    demain: Couleur | None
+    periode: Periode | None
+
+    def is_trial(self) -> bool:
+        """Whether nobody is to be asked, not even for demain."""
+        return self.aujourdhui is not None and self.periode is not None
+
+
+class Evening(NamedTuple):
+    """The colours and the period, and who gave each of them."""
+
+    tempo: Tempo
+    sources: dict[str, str]  # by Tempo's field names
+    web_reasons: list[str]  # why sources on the web do not know; empty when none was asked
+
+
+def word(couleur: Couleur | None, source: str) -> Word | None:
+    """The source's word, if it has one."""
+    return Word(couleur, source) if couleur else None
+
+
+def two_witnesses(meter: Word | None, web: Word | None) -> Word | None:
+    """Tomorrow's colour by the meter and by the web, as far as they know it.
+
+    When they differ the dearer one counts, and a warning names both: a reader that froze at BLEU
+    would lose a red day at every run, and a charge too many costs cents.
     """
-    tempo = evening.tempo()
-    sources = evening.sources
+    if meter is None or web is None:
+        return meter or web
+    if web.couleur is meter.couleur:
+        return Word(meter.couleur, f"{meter.source} et {web.source}")
+    dearest = max(meter, web, key=lambda one: list(Couleur).index(one.couleur))
+    log.warning(
+        f"demain serait {meter.couleur} d'après le compteur ({meter.source}) et {web.couleur}"
+        f" d'après {web.source} : le plus cher compte, {dearest.couleur}"
+    )
+    return dearest
+
+
+def wanted_days(
+    imposed: Imposed, meter: Tempo | None, config: Config, now: datetime
+) -> Collection[str]:
+    """The days that the web is asked for: tomorrow, and today when nobody else gives it."""
+    today, tomorrow = tempo_days(now)
+    wanted = []
+    if config.use_api and not imposed.is_trial():
+        if meter is None and imposed.aujourdhui is None:
+            wanted.append(today)
+        if imposed.demain is None and is_tomorrow_settled(now):
+            wanted.append(tomorrow)
+    return wanted
+
+
+def read_evening(imposed: Imposed, config: Config, now: datetime) -> Evening:
+    """The colours and the period: what the owner imposes, else what the meter and the web say.
+
+    Failure when nobody knows today's colour, or when the meter's contract is another.
+    """
+    meter: Tempo | None = None
+    meter_trouble: list[str] = []  # at most one
+    if config.use_eco and not imposed.is_trial():
+        try:
+            meter = ask_meter(config, now)
+        except NoAnswer as failure:
+            meter_trouble.append(f"{METER} ({config.ecodevice}) : {failure}")
+    web, web_reasons = ask_web(wanted_days(imposed, meter, config, now), now)
+
+    today, tomorrow = tempo_days(now)
+    aujourdhui = (
+        word(imposed.aujourdhui, IMPOSED)
+        or word(meter and meter.aujourdhui, METER)
+        or web.get(today)
+    )
+    if aujourdhui is None:
+        reasons = " ; ".join(meter_trouble + web_reasons)
+        raise Failure(
+            f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN} ;"
+            " au besoin, imposez-la avec --today (README)",
+            Exit.COLOUR,
+        )
+    for trouble in meter_trouble:
+        log.warning(f"{trouble} ; le web et l'horloge le remplacent")
+    demain = word(imposed.demain, IMPOSED) or two_witnesses(
+        word(meter and meter.demain, METER), web.get(tomorrow)
+    )
+    if imposed.periode:
+        periode, clock = imposed.periode, IMPOSED
+    elif meter:
+        periode, clock = meter.periode, METER
+    else:
+        periode, clock = (Periode.HC if is_night(now) else Periode.HP), CLOCK
+
+    tempo = Tempo(aujourdhui.couleur, demain and demain.couleur, periode)
+    sources = {"aujourdhui": aujourdhui.source, "periode": clock}
+    if demain:
+        sources["demain"] = demain.source
+    return Evening(tempo, sources, web_reasons)
+
+
+def tell_evening(evening: Evening, now: datetime) -> None:
+    """Say the colours and where they come from, and warn of what is odd, before any write."""
+    tempo, sources, web_reasons = evening
     colours = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
         colours += f", demain {tempo.demain} ({sources['demain']})"
     log.info(f"TEMPO : {colours}, période {tempo.periode} ({sources['periode']})")
     if tempo.demain is None:
-        # Usual after a blue day; after another one the battery may charge higher than it need.
-        costly = tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU
-        level = logging.WARNING if costly else logging.INFO
-        log.log(level, "couleur de demain non annoncée, on garde celle du jour")
-    match sources["periode"], tempo.periode, periode_at(now):
-        case "EcoDevice", Periode.HP, Periode.HC:
-            remark = (
-                "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
-                " quelques minutes après le début de vos heures creuses"
-            )
-        case "imposée", Periode.HC, Periode.HP:
-            remark = (
-                "heures creuses imposées pendant les heures pleines :"
-                " une recharge au prix fort peut commencer tout de suite"
-            )
-        case _:  # HC by day on the meter is right: some off-peak hours end after 06:00
-            return []
-    log.warning(remark)
-    return [remark]
+        tell_unknown_tomorrow(tempo, web_reasons)
+    elif web_reasons:
+        log.info(" ; ".join(web_reasons))
+    if sources["periode"] == METER and tempo.periode is Periode.HP and is_night(now):
+        log.warning(
+            "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
+            " quelques minutes après le début de vos heures creuses"
+        )
+    if sources["periode"] == IMPOSED and tempo.periode is Periode.HC and not is_night(now):
+        log.warning(
+            "heures creuses imposées pendant les heures pleines :"
+            " une recharge au prix fort peut commencer tout de suite"
+        )
+
+
+def tell_unknown_tomorrow(tempo: Tempo, web_reasons: list[str]) -> None:
+    """Say that today's colour is kept, as a warning when that may cost something.
+
+    In the evening the web has known tomorrow for hours: if it does not, something is wrong, and
+    tomorrow may be red. Without the web it is usual after a blue day (many meters never announce
+    one), and in HP the 22:02 run may know more.
+    """
+    if web_reasons:
+        log.warning(f"{UNKNOWN_TOMORROW} ({' ; '.join(web_reasons)})")
+    elif tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU:
+        log.warning(UNKNOWN_TOMORROW)
+    else:
+        log.info(UNKNOWN_TOMORROW)
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
 
 
-def value_in(payload: bytes, is_text: bool) -> Value | None:
-    """The value in an N/ message; None for what is no answer: no JSON, no number (or no text)."""
-    try:
-        value: Any = json_object(payload).get("value")
-    except (ValueError, RecursionError):
-        return None
-    if is_text:
-        return value if isinstance(value, str) else None
-    return value if type(value) in (int, float) and abs(value) < 1e9 else None  # no NaN
+class Presence(Enum):
+    """Who is on the broker."""
+
+    OURS = auto()
+    ANOTHER = auto()  # another GX only: gxsn is wrong
+    NOBODY = auto()  # a test broker, or a GX that knows no such gxsn
+    NOBODY_YET = auto()  # a GX that is starting: a try of this run was refused or cut
 
 
-class Ledger:
+class GxState:
     """What a run wants of the GX with this serial, heard of it and wrote. No broker here.
 
-    Link.read empties `values` and fills it; a write and an empty N/ remove what is no longer true,
-    and the next answer brings it back. The rest is kept for the whole run, over lost connections.
+    `values` holds what is known now; the rest is kept for the whole run, over lost connections.
     """
 
     def __init__(self, serial: str, target: Target, read_only: Collection[Setting]) -> None:
@@ -1005,58 +1238,66 @@ class Ledger:
         self.read_only = read_only
         self.topics = {f"N/{serial}/{one.path}": one for one in (*read_only, *target)}
         self.before: Values = {}  # the first answers of the run
-        self.values: Values = {}  # what the GX holds, as far as is known now
+        self.values: Values = {}
+        self.without_value: set[Setting] = set()  # the GX has them, but not their value
         self.written: Target = {}  # in this run
-        self.serials: set[str] = set()  # of every GX on this broker that sent a message
-        self.was_unreachable = False  # in at least one try of this run
+        self.serials: set[str] = set()  # of every GX that sent a message
+        self.lost_tries = 0
 
-    def hear(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Take in an N/ message; a retained one (old Venus) is no answer, only a sign of life.
+    def forget(self) -> None:
+        """What was answered, or confirmed, may be true no more."""
+        self.values.clear()
+        self.without_value.clear()
 
-        An empty one takes the answer back: the GX's settings service went away, and once it is back
-        it may have lost what was written. SettingsGone, if the setting is of the target: as after a
-        lost connection, all begins again.
-        """
+    def hear(self, topic: str, payload: bytes, is_retained: bool) -> None:
+        """Take in an N/ message; one that is retained (old Venus) or garbage is no answer."""
         self.serials.add(topic.split("/")[1])
         setting = self.topics.get(topic)
-        if setting is None or retained:
+        if setting is None or is_retained:
             return
-        value = value_in(payload, setting is TIME_ZONE)
-        if value is not None:
+        if not payload:  # the settings service went away
+            self.values.pop(setting, None)
+            return
+        try:
+            value = json.loads(payload)["value"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return
+        if value is None or value == []:
+            self.values.pop(setting, None)
+            self.without_value.add(setting)
+        elif is_value_of(setting, value):
+            self.without_value.discard(setting)
             self.values[setting] = value
             self.before.setdefault(setting, value)
-        elif not payload and setting in self.target:
-            self.values.clear()  # also for the fates, should this try have been the last
-            raise SettingsGone("les réglages du GX ne répondent plus (il redémarre ?)")
-        elif not payload:
-            self.values.pop(setting, None)
 
     def note_write(self, setting: Setting) -> None:
         """It was written: what it showed counts no more."""
         self.written[setting] = self.target[setting]
         self.values.pop(setting, None)
 
-    def is_known(self, setting: Setting) -> bool:
-        """Whether the GX has answered for it."""
-        return setting in self.values
+    def has_answered(self, setting: Setting) -> bool:
+        """Whether the GX has said its value, or that it has none."""
+        return setting in self.values or setting in self.without_value
 
     def is_right(self, setting: Setting) -> bool:
         """Whether a setting of the target is known to hold it."""
-        return setting.text(self.values.get(setting)) == setting.text(self.target[setting])
+        if setting not in self.values:
+            return False
+        return setting.same(self.values[setting], self.target[setting])
 
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
 
-        The first answers still count where `values` knows no more: to be careful, not up to date.
+        What was heard before a lost connection still counts where nothing newer is known.
         """
         values = self.before | self.values
-        if values.get(HUB4_MODE) == EXTERNAL_CONTROL:
+        if values.get(HUB4_MODE) == HUB4_EXTERNAL:
             return "contrôle externe (Hub4Mode 3)"
-        if values.get(BATTERY_LIFE) == KEEP_CHARGED:
-            return "Keep batteries charged (State 9)"
+        if values.get(BATTERY_LIFE) == STATE_KEEP_CHARGED:
+            return "Maintenir les batteries chargées (Keep batteries charged, State 9)"
         return None
 
-    def is_due(self, setting: Setting) -> bool:
+    def may_write(self, setting: Setting) -> bool:
         """Whether it is to be written, or written again: never against the owner's choice."""
         if setting is BATTERY_LIFE and self.owners_choice():
             return False
@@ -1064,51 +1305,83 @@ class Ledger:
 
     def changes(self) -> list[Setting]:
         """What is known to be otherwise on the GX, and to be written."""
-        return [one for one in self.target if self.is_known(one) and self.is_due(one)]
+        return [one for one in self.target if one in self.values and self.may_write(one)]
 
-    def may_be_there(self) -> bool:
-        """Whether this GX is on the broker, or may soon be.
+    def presence(self) -> Presence:
+        """Who is on the broker, as far as is known now."""
+        if self.serial in self.serials:
+            return Presence.OURS
+        if self.serials:
+            return Presence.ANOTHER
+        if self.lost_tries:
+            return Presence.NOBODY_YET
+        return Presence.NOBODY
 
-        It is when it sent a message. It may be when a try failed and no other GX did: it would be
-        starting.
+    def outcome(self, setting: Setting) -> Outcome:
+        """What became of a setting of the target.
+
+        written  known     right  outcome
+        -        no value  -      NO_VALUE
+        no       no        -      SILENT
+        yes      no        -      PUBLISHED
+        no       yes       yes    IN_PLACE
+        yes      yes       yes    CONFIRMED
+        -        yes       no     OWNERS_CHOICE, for BatteryLife when there is one
+        no       yes       no     NOT_WRITTEN
+        yes      yes       no     NOT_HELD
         """
-        return self.serial in self.serials or (self.was_unreachable and not self.serials)
+        is_written = setting in self.written
+        if setting in self.without_value:
+            return Outcome.NO_VALUE
+        if setting not in self.values:
+            return Outcome.PUBLISHED if is_written else Outcome.SILENT
+        if self.is_right(setting):
+            return Outcome.CONFIRMED if is_written else Outcome.IN_PLACE
+        if setting is BATTERY_LIFE and self.owners_choice():
+            return Outcome.OWNERS_CHOICE
+        return Outcome.NOT_HELD if is_written else Outcome.NOT_WRITTEN
 
-    def fate(self, setting: Setting) -> Fate:
-        """What became of a setting of the target."""
-        written = setting in self.written
-        known = self.is_known(setting)
-        right = self.is_right(setting)
-        if right and written:
-            return Fate.CONFIRMED
-        # What was written and has not answered since is told as published, whoever chose what.
-        if setting is BATTERY_LIFE and self.owners_choice() and (known or not written):
-            return Fate.OWNERS_CHOICE
-        if right:
-            return Fate.KEPT
-        if known:
-            return Fate.REFUSED if written else Fate.PENDING
-        return Fate.PUBLISHED if written else Fate.MUTE
-
-    def fates(self) -> dict[Setting, Fate]:
+    def outcomes(self) -> dict[Setting, Outcome]:
         """What became of every setting of the target."""
-        return {setting: self.fate(setting) for setting in self.target}
+        return {setting: self.outcome(setting) for setting in self.target}
 
     def lines(self) -> list[str]:
-        """A sentence for each setting of the target that says what became of it."""
-        lines = []
-        for setting, fate in self.fates().items():
+        """A line for each setting of the target: before -> wanted, and what became of it.
+
+        None when nothing was read or written.
+        """
+        lines: list[str] = []
+        if not (self.before or self.without_value or self.written):
+            return lines
+        for setting, outcome in self.outcomes().items():
             before = setting.text(self.before.get(setting))
             target = setting.text(self.target[setting])
-            line = f"{setting.label} : {before} -> {target}, {fate}"
-            if fate is Fate.REFUSED:
-                line += f", reste à {setting.text(self.values[setting])}"
-            lines.append(line)
+            lines.append(f"{setting.label} : {before} -> {target}, {outcome}")
         return lines
 
-    def left_with(self) -> str:
-        """What a failed run leaves on the GX."""
-        return " ; ".join(self.lines()) if self.written else NOTHING_WRITTEN
+
+def is_value_of(setting: Setting, value: object) -> bool:
+    """Whether this can be a value of the setting: a text, or a number (true and NaN are none)."""
+    if setting.is_text:
+        return isinstance(value, str)
+    return type(value) in (int, float) and abs(value) < 1e9  # type: ignore[arg-type]
+
+
+def complaint(setting: Setting, outcome: Outcome, state: GxState) -> str:
+    """A sentence for a setting whose outcome is not what was wanted."""
+    match outcome:
+        case Outcome.NO_VALUE:
+            return (
+                f"le GX n'a pas de valeur pour {setting.label} :"
+                " fonction désactivée, ou ESS non configuré ?"
+            )
+        case Outcome.NOT_HELD:
+            return (
+                f"{setting.label} non tenu, reste à {setting.text(state.values[setting])} :"
+                " refusé par le GX, ou remis par un autre programme"
+            )
+        case _:
+            return f"{setting.label} : {outcome}"
 
 
 # ---- GX, the link --------------------------------------------------------------------------------
@@ -1116,68 +1389,83 @@ class Ledger:
 # Seconds. A GX reboots in about two minutes; it answers a wrong password after up to 6 s; Venus
 # before 3.20 takes up to 1 s for any answer (tests/FACTS.md, GX).
 GX_WORK = 150.0  # the GX's part of a run, everything included
-GX_CONNECT = 120.0  # of these, when it never let anyone in
-CONNECT_TRY = 10.0
+CONNECT_TRY = 10.0  # to CONNACK
 CONNECT_PAUSE = 5.0
-STARTING = 60.0  # for settings that are not up yet
 ANSWER = 5.0
 ASK_AGAIN = 1.0
+STARTING = 60.0  # for settings that are not up yet
 READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 
 
 class Link:
-    """One connection to the GX's broker, serving a ledger; at its end it disconnects in order."""
+    """One connection to the GX's broker: it hands what it hears to a GxState, and knows no more."""
 
-    def __init__(self, config: Config, ledger: Ledger, deadline: float) -> None:
+    def __init__(self, config: Config, state: GxState, deadline: float) -> None:
         """deadline: the end of all waiting, on the monotonic clock."""
         self.config = config
-        self.ledger = ledger
+        self.state = state
         self.deadline = deadline
+        self.are_settings_gone = False
+        self.acknowledged: set[int] = set()  # SUBSCRIBEs, by paho's message ids
         name = f"tempo_ess-{uuid4().hex[:12]}"  # no second run shares it
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False
         )
         self.client.on_message = self.on_message
+        self.client.on_subscribe = self.on_subscribe
 
     def close(self) -> None:
         """Disconnect in order; like each publish, paho sends it before it returns."""
         self.client.disconnect()
 
+    def on_subscribe(self, _client: object, _data: object, message_id: int, *_: object) -> None:
+        """A SUBACK came."""
+        self.acknowledged.add(message_id)
+
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
-        """Hand an N/ message to the ledger; paho hands its SettingsGone on to serve's caller."""
+        """Hand an N/ message to the state.
+
+        An empty one for a setting of the target means that the GX's settings service went away;
+        once it is back it may have lost what was written. That ends this try: see serve.
+        """
         topic = message.topic
         payload = bytes(message.payload)
-        log.debug(f"MQTT <- {shown(topic[-40:])} {shown(payload.decode(errors='replace'))}")
-        self.ledger.hear(topic, payload, message.retain)
+        log.debug(f"MQTT <- {printable(topic[-40:])} {printable(payload.decode(errors='replace'))}")
+        self.state.hear(topic, payload, message.retain)
+        if not payload and self.state.topics.get(topic) in self.state.target:
+            self.are_settings_gone = True
 
-    def lost(self, reason: str) -> Unreachable:
+    def lost(self, reason: str) -> Lost:
         """The failure to raise when the broker does not let us in, or not stay."""
-        text = f"GX injoignable à {self.config.where()} ({reason}) : vérifiez gx et gxport dans"
-        text += " secret.py, que le GX est allumé et que MQTT y est activé"
+        text = f"GX injoignable à {self.config.broker()} ({reason}) : vérifiez gx et gxport dans"
+        text += " secret.py, que le GX est allumé et que l'accès MQTT y est activé"
         if not self.config.gxtls:
-            text += " (le profil Secured demande gxtls)"
-        return Unreachable(text)
+            text += " (le profil Sécurisé, Secured, demande gxtls)"
+        return Lost(text)
 
-    def connect(self, end: float) -> None:
-        """One try, to CONNACK, until end; Unreachable, or WrongCertificate."""
+    def connect(self) -> None:
+        """To CONNACK, within CONNECT_TRY; Lost."""
+        end = time.monotonic() + CONNECT_TRY
         try:
-            bounded(end - time.monotonic(), self.open)
+            bounded(CONNECT_TRY, self.open)
         except ssl.SSLCertVerificationError:
-            raise WrongCertificate(
+            raise Lost(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
                 " une horloge (ici ou sur le GX) est fausse ; reprenez-le"
-                f" ({self.config.certificate_command()})"
+                f" ({self.config.certificate_command()})",
+                hopeless=True,
             ) from None
         except (OSError, ValueError) as error:
-            raise self.lost(why(error)) from None
+            raise self.lost(french_cause(error)) from None
         if not self.serve(self.client.is_connected, end - time.monotonic()):
             raise self.lost("pas de réponse à temps")
 
     def open(self) -> None:
         """The TCP and TLS part of connect; OSError or ValueError."""
-        if self.config.gxpassword:
-            # Any name will do; Venus up to 3.31 refuses an empty one.
-            self.client.username_pw_set("tempo_ess", self.config.gxpassword)
+        if self.config.gxpassword or self.config.gxuser:
+            # A GX takes any name but an empty one (up to Venus 3.31).
+            user = self.config.gxuser or "tempo_ess"
+            self.client.username_pw_set(user, self.config.gxpassword)
         if self.config.gxtls:
             self.client.tls_set_context(pinned_context(self.config.gxcert))
         self.client.connect(self.config.gx, self.config.port(), keepalive=15)
@@ -1186,150 +1474,190 @@ class Link:
             # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def serve(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Serve the connection until done() or for so many seconds; Unreachable when it is lost."""
+    def serve(self, is_done: Callable[[], bool], seconds: float) -> bool:
+        """Serve the connection until is_done() or for so many seconds; Lost."""
         end = min(self.deadline, time.monotonic() + seconds)
-        while not done():
+        while True:
+            if self.are_settings_gone:
+                self.state.forget()
+                raise Lost("les réglages du GX ne répondent plus (il redémarre ?)")
+            if is_done():
+                return True
             remaining = end - time.monotonic()
             if remaining <= 0:
                 return False
             error = self.client.loop(remaining)
             if error == mqtt.MQTT_ERR_CONN_REFUSED:
                 # A GX that is starting refuses the right password too: a new try may help.
-                raise Unreachable(
-                    "le GX refuse la connexion : vérifiez gxpassword dans secret.py, et sur le GX"
-                    " « MQTT access : On » (pas « Paired devices only »)"
+                raise Lost(
+                    "le GX refuse la connexion : vérifiez gxpassword (et gxuser) dans secret.py, et"
+                    " sur le GX Paramètres > Intégrations > Accès MQTT (MQTT access : On),"
+                    " pas Appareils couplés uniquement (Paired devices only)"
                 )
             if error:
                 raise self.lost("connexion coupée")
-        return True
 
-    def publish(self, kind: str, setting: Setting, payload: str = "") -> None:
-        """R/ or W/, with QoS 0 and not retained: else FlashMQ runs a W/ a second time, later."""
-        topic = f"{kind}/{self.ledger.serial}/{setting.path}"
+    def publish(self, topic: str, payload: str = "") -> None:
+        """With QoS 0 and not retained: else FlashMQ runs a W/ a second time, later; Lost."""
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
             raise self.lost("connexion coupée")
 
-    def subscribe(self) -> None:
-        """Listen to the run's own settings, and to the serials that are announced."""
-        topics = ["N/+/system/0/Serial", *self.ledger.topics]
-        self.client.subscribe([(topic, 0) for topic in topics])
+    def subscribe(self) -> Callable[[], bool]:
+        """Listen to the settings and to the serials announced; tells whether the SUBACK came."""
+        topics = ["N/+/system/0/Serial", *self.state.topics]
+        _, message_id = self.client.subscribe([(topic, 0) for topic in topics])
+        return lambda: message_id in self.acknowledged
 
-    def ask(
-        self, settings: Collection[Setting], is_done: Callable[[Setting], bool], seconds: float
-    ) -> None:
-        """R/ for those of the settings that are not done, again each second, until all are."""
-        end = min(self.deadline, time.monotonic() + seconds)
-        while time.monotonic() < end:
-            for setting in settings:
-                if not is_done(setting):
-                    self.publish("R", setting)
-            wait = min(ASK_AGAIN, end - time.monotonic())
-            if self.serve(lambda: all(map(is_done, settings)), wait):
-                return
 
-    def read(self) -> None:
-        """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up."""
-        ledger = self.ledger
-        ledger.values.clear()
-        self.subscribe()
-        for setting in ledger.read_only:  # answered meanwhile, as a rule
-            self.publish("R", setting)
-        self.ask(ledger.target, ledger.is_known, ANSWER)
-        if ledger.may_be_there():
-            self.ask(ledger.target, ledger.is_known, STARTING - ANSWER)
-        if ledger.values:
-            self.ask(ledger.read_only, ledger.is_known, READ_ONLY)
+# ---- GX, the work --------------------------------------------------------------------------------
 
-    def write(self, settings: Collection[Setting]) -> None:
-        """W/ for these settings of the target."""
+
+def ask(
+    link: Link, settings: Collection[Setting], is_done: Callable[[Setting], bool], seconds: float
+) -> None:
+    """R/ for those of the settings that are not done, again each second, until all are; Lost."""
+    end = min(link.deadline, time.monotonic() + seconds)
+    while time.monotonic() < end:
         for setting in settings:
-            self.publish("W", setting, f'{{"value":{self.ledger.target[setting]}}}')
-            self.ledger.note_write(setting)
-
-    def apply(self) -> None:
-        """Write what differs, ask for 5 s until the GX shows it; once more for the rest."""
-        due = self.ledger.changes()
-        for _ in range(2):
-            self.write(due)
-            self.ask(due, self.ledger.is_right, ANSWER)
-            # Not changes(): what stayed silent after its write is written again, too.
-            due = [setting for setting in due if self.ledger.is_due(setting)]
-
-    def work(self, dry_run: bool) -> None:
-        """Read, compare, write, confirm.
-
-        Unconfirmed when nobody answers, another GX does, or a setting is not proven.
-        """
-        ledger = self.ledger
-        self.read()
-        if not ledger.values:
-            self.handle_silence(dry_run)
+            if not is_done(setting):
+                link.publish(f"R/{link.state.serial}/{setting.path}")
+        wait = min(ASK_AGAIN, end - time.monotonic())
+        if link.serve(lambda: all(map(is_done, settings)), wait):
             return
-        if not dry_run:
-            self.apply()
-        fine = [Fate.KEPT, Fate.CONFIRMED, Fate.OWNERS_CHOICE]
-        if dry_run:
-            fine.append(Fate.PENDING)
-        unproven = [one.label for one, fate in ledger.fates().items() if fate not in fine]
-        if unproven:
-            raise Unconfirmed(f"le GX ne confirme pas {', '.join(unproven)}")
 
-    def handle_silence(self, dry_run: bool) -> None:
-        """A GX that is not up, another GX, or a test broker, which gets the target once.
 
-        Always Unconfirmed, but for a dry run on a test broker.
-        """
-        ledger = self.ledger
-        if ledger.may_be_there():
-            raise Unconfirmed("le GX est là mais ses réglages ne répondent pas (il redémarre ?)")
-        if ledger.serials:
-            raise Unconfirmed(
-                f"gxsn = {ledger.serial} n'est pas le numéro de ce GX, qui annonce"
-                f" {shown(min(ledger.serials))} : corrigez secret.py"
+def read(link: Link) -> None:
+    """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up; Lost.
+
+    Silence alone does not make a test broker: a GX or its Wi-Fi can stall for seconds just after
+    CONNACK, and what is sent meanwhile is executed later (a blind write turned State 9 into 10).
+    So a broker that says nothing must acknowledge one more SUBSCRIBE. A GX's serial and answers
+    come with it or right after, which one more second is for.
+    """
+    state = link.state
+    state.forget()
+    link.subscribe()
+    for setting in state.read_only:  # answered meanwhile, as a rule
+        link.publish(f"R/{state.serial}/{setting.path}")
+    ask(link, state.target, state.has_answered, ANSWER)
+    if state.presence() in (Presence.NOBODY, Presence.NOBODY_YET):
+        if not link.serve(link.subscribe(), ANSWER):
+            raise link.lost("le broker ne répond plus")
+        ask(link, state.target, state.has_answered, ASK_AGAIN)
+    if state.presence() in (Presence.OURS, Presence.NOBODY_YET):
+        ask(link, state.target, state.has_answered, STARTING - ANSWER)
+        ask(link, state.read_only, state.has_answered, READ_ONLY)
+
+
+def write(link: Link, settings: Collection[Setting]) -> None:
+    """W/ for these settings of the target; Lost."""
+    state = link.state
+    for setting in settings:
+        link.publish(f"W/{state.serial}/{setting.path}", f'{{"value":{state.target[setting]}}}')
+        state.note_write(setting)
+
+
+def write_and_confirm(link: Link) -> None:
+    """Write what differs, ask for 5 s until the GX shows it; once more for the rest; Lost."""
+    state = link.state
+    due = state.changes()
+    for _ in range(2):
+        write(link, due)
+        ask(link, due, state.is_right, ANSWER)
+        # Not changes(): what stayed silent after its write is written again, too.
+        due = [setting for setting in due if state.may_write(setting)]
+
+
+def check_presence(state: GxState) -> bool:
+    """Whether our GX answered; False on a test broker; Failure when another or a silent GX is."""
+    if any(state.has_answered(setting) for setting in state.target):
+        return True
+    match state.presence():
+        case Presence.NOBODY:
+            return False
+        case Presence.ANOTHER:
+            announced = ", ".join(printable(serial) for serial in sorted(state.serials))
+            raise Failure(
+                f"gxsn = {state.serial} n'est pas le numéro de ce GX ; annoncé ici : {announced} ;"
+                " mettez le vôtre (ID Portail VRM) dans secret.py",
+                Exit.UNCONFIRMED,
             )
-        if dry_run:
-            log.info("aucun GX sur ce broker (broker de test ?)")
-            return
-        # For whoever watches a test broker, as the README shows. Nobody's choice is overwritten: a
-        # GX of this serial would have announced it, and one of another ignores these topics.
-        self.write(ledger.target)
-        raise Unconfirmed(
-            "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
-            f" ou un GX qui ne connaît pas gxsn = {ledger.serial} (vérifiez le VRM Portal ID)"
-        )
+        case _:
+            raise Failure(
+                "le GX est là mais ses réglages ne répondent pas (il redémarre ? ou le broker garde"
+                " l'annonce d'un GX qui n'est plus là)",
+                Exit.UNCONFIRMED,
+            )
 
 
-def set_gx(config: Config, ledger: Ledger, dry_run: bool, no_confirm: bool) -> None:
+def demand(state: GxState, *fine: Outcome) -> None:
+    """Failure that names each setting whose outcome is none of these."""
+    complaints = [
+        complaint(setting, outcome, state)
+        for setting, outcome in state.outcomes().items()
+        if outcome not in fine
+    ]
+    if complaints:
+        raise Failure(" ; ".join(complaints), Exit.UNCONFIRMED)
+
+
+def work(link: Link, dry_run: bool) -> None:
+    """Read, compare; then the one fork: a dry run ends here, else write and confirm; Lost, Failure.
+
+    A test broker gets the target once, for whoever watches it (README). Nobody's choice is
+    overwritten: a GX of this serial would have answered, and another ignores these topics.
+    """
+    state = link.state
+    read(link)
+    is_our_gx = check_presence(state)
+    if dry_run:
+        if is_our_gx:
+            demand(state, Outcome.IN_PLACE, Outcome.NOT_WRITTEN, Outcome.OWNERS_CHOICE)
+        else:
+            log.info("aucun GX ne répond : c'est un broker de test, ou gxsn n'est pas le sien")
+        return
+    if is_our_gx:
+        write_and_confirm(link)
+        demand(state, Outcome.IN_PLACE, Outcome.CONFIRMED, Outcome.OWNERS_CHOICE)
+        return
+    write(link, state.target)
+    raise Failure(
+        "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
+        f" ou un GX qui ne connaît pas gxsn = {state.serial} (vérifiez l'ID Portail VRM)",
+        Exit.UNCONFIRMED,
+    )
+
+
+def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> None:
     """The GX's part of a run, in as many tries as its time allows; no_confirm: only write.
 
-    Unreachable when the GX cannot be reached and nothing was published, Unconfirmed when anything
-    of the target is not proven; else the ledger says what was read and written.
+    Failure unless all of the target is proven; the state says what was read and written.
+
+    While we try, a GX may reboot (two minutes), refuse the right password (it is starting), let us
+    in before its settings are up, lose what was confirmed (it saves 2 s after a change) or drop the
+    connection anywhere. So there is one deadline and one way to start over: connect again and begin
+    at Read; no try is begun that would not fit whole, so the last reason is a full one, and it is
+    the one told. Its code is 4, the GX was not to be had; but 5 once anything was published, or
+    when the GX had let us in and its settings then went away.
     """
-    start = time.monotonic()
-    tries_end = start + GX_CONNECT
-    reason: Unreachable | None = None
+    deadline = time.monotonic() + GX_WORK
     while True:
+        link = Link(config, state, deadline)
         try:
-            with closing(Link(config, ledger, start + GX_WORK)) as link:
-                link.connect(min(time.monotonic() + CONNECT_TRY, tries_end))
-                tries_end = start + GX_WORK  # once let in, the whole time counts
-                if no_confirm and not dry_run:
-                    link.write(ledger.target)
+            with closing(link):
+                link.connect()
+                if no_confirm:
+                    write(link, state.target)
                 else:
-                    link.work(dry_run)
+                    work(link, dry_run)
                 return
-        except Unreachable as failure:
-            ledger.was_unreachable = True
-            now = time.monotonic()
-            if reason is None or now < tries_end:  # a try that was cut short says less
-                reason = failure
-            if now + CONNECT_PAUSE > tries_end or isinstance(failure, WrongCertificate):
-                if ledger.written:
-                    raise Unconfirmed(str(reason)) from None
-                raise reason from None
-            log.info(f"{failure} ; nouvel essai dans {CONNECT_PAUSE:g} s")
+        except Lost as lost:
+            state.lost_tries += 1
+            if lost.hopeless or time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline:
+                is_late = state.written or link.are_settings_gone
+                raise Failure(str(lost), Exit.UNCONFIRMED if is_late else Exit.GX) from None
+            log.info(f"{lost} ; nouvel essai dans {CONNECT_PAUSE:g} s")
         time.sleep(CONNECT_PAUSE)
 
 
@@ -1339,96 +1667,135 @@ NORMAL = 0  # Prowl's priorities
 HIGH = 1
 
 
-def prowl(call: Callable[[], object]) -> str | None:
+def ask_prowl(call: Callable[[], object]) -> str | None:
     """Call a method of pyprowl.Prowl, bounded; None when Prowl agrees, else why not.
 
     Never in its own words, which can hold the key. pyprowl raises bare Exception and KeyError.
     """
+
+    def attempt() -> str | None:
+        try:
+            call()
+        except Exception as error:
+            if str(error).startswith("401 "):
+                return "clé refusée (401), vérifiez prowlkey"
+            return french_cause(error)
+        return None
+
     log.debug("HTTP api.prowlapp.com")
     try:
-        bounded(PROWL, call)
-    except Exception as error:
-        if str(error).startswith("401 "):
-            return "clé refusée (401), vérifiez prowlkey"
-        return why(error)
-    return None
+        trouble: str | None = bounded(PROWL, attempt)
+    except TimeoutError:
+        trouble = "pas de réponse à temps"
+    return trouble
 
 
 def push(config: Config, text: str, priority: int) -> None:
     """Send a notification if there is a key; a failure is a warning, never the verdict."""
     if not config.prowlkey:
         return
-    notify = pyprowl.Prowl(config.prowlkey, "tempo_ess").notify
-    trouble = prowl(partial(notify, "EDF TEMPO", text, priority))
+    prowl = pyprowl.Prowl(config.prowlkey, "tempo_ess")
+    trouble = ask_prowl(lambda: prowl.notify("EDF TEMPO", text, priority))
     if trouble:
-        log.warning(f"notification non envoyée (Prowl : {trouble}) : {text}")
-    else:
-        log.info(f"notification : {text}")
+        log.warning(f"notification non envoyée (Prowl : {trouble})")
 
 
 # ---- --check -------------------------------------------------------------------------------------
 
-OK = logging.INFO  # open_output gives these levels their French names
-ATTENTION = logging.WARNING
-ERREUR = logging.ERROR
+
+class Verdict(StrEnum):
+    """How a line of --check begins."""
+
+    OK = "OK"
+    ATTENTION = "attention"
+    ERREUR = "erreur"
 
 
 class Line(NamedTuple):
-    """A line of --check; the code is what a run would end with."""
+    """A line of --check; the code is what a run would end with, for an error."""
 
-    level: int
+    verdict: Verdict
     subject: str
     text: str
-    code: Exit = Exit.OK
+    code: Exit = Exit.RIGHT
 
 
-NEEDED = (SOC, MIN_SOC, BATTERY_LIFE, *RELAYS.values())  # without which a run ends with exit 5
-CHECKED = [
-    HUB4_MODE,
-    BATTERY_LIFE,
-    MIN_SOC,
-    SOC,
-    DAY,
-    Setting(
-        f"{SCHEDULES}0/Start",
-        "Schedule 1 Start",
-        hours,
-        "22 h",
-        f"il faut 22 h : {SCHEDULE_MENU} > Start time",
-    ),
-    Setting(
-        f"{SCHEDULES}0/Duration",
-        "Schedule 1 Duration",
-        hours,
-        "8 h",
-        f"il faut 8 h : {SCHEDULE_MENU} > Duration",
-    ),
-    Setting(
-        f"{SCHEDULES}0/AllowDischarge",
-        "Schedule 1 Discharge",
-        {0: "PV", 1: "PV & Battery"}.get,
-        "PV",
-        f"il faut PV : {SCHEDULE_MENU} > Self-consumption above limit",
-    ),
-    Setting(
-        "settings/0/Settings/DynamicEss/Mode",
-        "Dynamic ESS",
-        {0: "Off"}.get,
-        "Off",
-        f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS, Off",
-    ),
-    TIME_ZONE,
-]
-CHECKED += [
-    Setting(
-        f"{SCHEDULES}{n}/Day",
-        f"Schedule {n + 1} Day",
-        DAYS.get,
-        "inactif",
-        f"peut charger en heures pleines : {SCHEDULES_MENU}",
-    )
+class Check(NamedTuple):
+    """Which values of a setting are right, and what to do about others."""
+
+    is_right: Callable[[Value], bool]
+    advice: str
+
+
+def one_of(*values: Value) -> Callable[[Value], bool]:
+    """Whether it is one of these values."""
+    return lambda value: value in values
+
+
+def has_paris_clock(zone: Value) -> bool:
+    """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
+    now = paris_now()
+    try:
+        other = ZoneInfo(str(zone).lstrip("/"))  # its own default is written /UTC
+    except (LookupError, OSError, ValueError):
+        return False
+    moments = [now.replace(month=month, day=1) for month in (1, 7)]
+    return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
+
+
+START = Setting(f"{SCHEDULES}0/Start", "Schedule 1 Start", hours)
+DURATION = Setting(f"{SCHEDULES}0/Duration", "Schedule 1 Duration", hours)
+ALLOW_DISCHARGE = Setting(
+    f"{SCHEDULES}0/AllowDischarge",
+    "Schedule 1 Discharge",
+    words_for({0: "PV", 1: "PV & Batterie"}),
+)
+DYNAMIC_ESS = Setting(
+    "settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", words_for({0: "arrêté", 1: "actif"})
+)
+TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", printable, is_text=True)
+OTHER_DAYS = [
+    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", words_for(DAY_WORDS))
     for n in range(1, 5)
 ]
+SHOWN = [
+    *(HUB4_MODE, *PROFILE, DAY, START, DURATION, ALLOW_DISCHARGE, DYNAMIC_ESS, TIME_ZONE),
+    *OTHER_DAYS,
+]
+CHECKS = {  # every value of the others is right
+    HUB4_MODE: Check(one_of(1, 2), f"BatteryLife reste alors tel quel : {ESS_MENU} > Mode"),
+    BATTERY_LIFE: Check(
+        one_of(*STATES_ON, *STATES_OFF), f"bloque la charge programmée : {ESS_MENU} > Mode"
+    ),
+    DAY: Check(
+        one_of(EVERY_DAY),
+        f"pas de recharge tous les soirs : {SCHEDULE_MENU}, Activé, puis Jour > Chaque jour"
+        " (Enabled, Day, Every day)",
+    ),
+    START: Check(
+        one_of(79200), f"il faut 22 h : {SCHEDULE_MENU} > Heure de démarrage (Start time)"
+    ),
+    DURATION: Check(one_of(28800), f"il faut 8 h : {SCHEDULE_MENU} > Durée (Duration)"),
+    ALLOW_DISCHARGE: Check(
+        one_of(0),
+        f"il faut PV : {SCHEDULE_MENU} > Autoconsommation supérieure à la limite"
+        " (Self-consumption above limit ; caché quand Limite SOC est à 100 %)",
+    ),
+    DYNAMIC_ESS: Check(one_of(0), f"bloque la charge programmée : {ESS_MENU} > Dynamic ESS"),
+    TIME_ZONE: Check(
+        has_paris_clock,
+        "décale la charge : Paramètres > Général > Date & Heure > Fuseau horaire (Time zone),"
+        " Europe/Paris",
+    ),
+    **dict.fromkeys(
+        OTHER_DAYS,
+        Check(
+            lambda day: day in DAYS_OFF,
+            f"peut charger en heures pleines : {SCHEDULES_MENU}, désactivez ce programme",
+        ),
+    ),
+    **dict.fromkeys(RELAY_FUNCTIONS.values(), Check(one_of(RELAY_MANUAL), RELAY_ADVICE)),
+}
 
 
 def check_clock(now: datetime) -> Line:
@@ -1436,162 +1803,256 @@ def check_clock(now: datetime) -> Line:
     here = now.astimezone()
     clock = f"{here:%H:%M} (UTC{here:%z})"
     if here.utcoffset() == now.utcoffset():
-        return Line(OK, "heure de la machine", clock)
+        return Line(Verdict.OK, "heure de la machine", clock)
     advice = "cron la suit : sudo timedatectl set-timezone Europe/Paris"
-    return Line(ATTENTION, "heure de la machine", f"{clock}, {now:%H:%M} à Paris ; {advice}")
+    text = f"{clock}, {now:%H:%M} à Paris ; {advice}"
+    return Line(Verdict.ATTENTION, "heure de la machine", text)
+
+
+def check_secret(path: Path, problems: Problems, hints: list[str]) -> Iterator[Line]:
+    """What is wrong with secret.py, or that all is well."""
+    if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        hints = [*hints, f"d'autres peuvent le lire ou le modifier : chmod 600 {path}"]
+    for problem in problems.values():
+        yield Line(Verdict.ERREUR, "secret.py", problem, Exit.USAGE)
+    for hint in hints:
+        yield Line(Verdict.ATTENTION, "secret.py", hint)
+    if not problems and not hints:
+        yield Line(Verdict.OK, "secret.py", str(path))
+
+
+def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "") -> Line:
+    """The two colours that a source knows; tomorrow's is due from 20:00 on."""
+    today, tomorrow = tempo_days(now)
+    colours = f"aujourd'hui {calendar.get(today, '?')}"
+    colours += f", demain {calendar.get(tomorrow, 'non annoncé')}{more}"
+    is_evening = not 6 <= now.hour < 20
+    if today in calendar and (tomorrow in calendar or not is_evening):
+        return Line(Verdict.OK, source, colours)
+    return Line(Verdict.ATTENTION, source, colours)
 
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
-    """A line for each source, and one more when none gives today's colour."""
-    is_known = False
-    days = known_days(now)
-    for source, ask in sources_to_ask(config).items():
+    """A line for each source, and one more for each day on which they differ or nobody knows."""
+    today, tomorrow = tempo_days(now)
+    calendars: dict[str, Calendar] = {}  # by source
+    if config.use_eco and config.ecodevice:
         try:
-            found = ask(days)
-        except (NoAnswer, NoColour) as failure:
-            if config.use_api and isinstance(failure, NoAnswer):
-                advice = "une autre source peut suppléer"
-                yield Line(ATTENTION, source, f"{failure} ; {advice}")
-            else:  # no other source, or another contract, which no other source could mend
-                yield Line(ERREUR, source, str(failure), failure.code)
-            continue
-        today = found["aujourdhui"]
-        if today:
-            is_known = True
-        demain = found.get("demain")
-        colours = f"aujourd'hui {today or '?'}, demain {demain or 'non annoncé'}"
-        if "periode" in found:
-            colours += f", période {found['periode']}"
-        is_overdue = demain is None and not 6 <= now.hour < 20  # cron's first run is at 20:05
-        yield Line(ATTENTION if is_overdue else OK, source, colours)
-    if not is_known:
-        trouble = "aucune source ne la donne : rien ne serait réglé"
-        yield Line(ERREUR, "couleur du jour", trouble, Exit.COLOUR)
-
-
-def same_clock(zone: str) -> bool:
-    """Whether this time zone, as a GX names it, has the clock of Paris, in winter and in summer."""
-    now = paris_now()
-    try:
-        other = ZoneInfo(zone.lstrip("/"))  # its own default is written /UTC
-    except (LookupError, OSError, ValueError):
-        return False
-    moments = [now.replace(month=month, day=1) for month in (1, 7)]
-    return all(one.astimezone(other).utcoffset() == one.utcoffset() for one in moments)
-
-
-def check_setting(setting: Setting, value: Value | None) -> Line:
-    """Whether a setting of the GX is right, and what to do when it is not."""
-    if value is None and setting in NEEDED:
-        return Line(ERREUR, setting.label, "non lisible", Exit.UNCONFIRMED)
-    if value is None:
-        return Line(ATTENTION, setting.label, "non lisible")
-    text = setting.text(value)
-    if re.fullmatch(setting.right, text) or (setting is TIME_ZONE and same_clock(text)):
-        return Line(OK, setting.label, text)
-    return Line(ATTENTION, setting.label, f"{text}, {setting.advice}")
-
-
-def check_gx(config: Config) -> Iterator[Line]:
-    """The GX's lines, read under the serial that it announces when gxsn is missing or another."""
-    settings = list(CHECKED)
-    if config.relais:
-        settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
-    ledger = Ledger(config.gxsn.lower(), {}, settings)
-    try:
-        with closing(Link(config, ledger, time.monotonic() + GX_CONNECT)) as link:
-            link.connect(time.monotonic() + CONNECT_TRY)
-            yield Line(OK, "GX", f"joint à {config.where()}")
-            link.subscribe()
-            link.serve(lambda: ledger.serial in ledger.serials, ANSWER)
-            if ledger.serial in ledger.serials:
-                yield Line(OK, "gxsn", f"{ledger.serial}, annoncé par ce GX")
-            elif not ledger.serials:
-                yield Line(ATTENTION, "gxsn", "ce broker n'annonce aucun GX : broker de test ?")
+            meter = ask_meter(config, now)
+            calendars[METER] = {today: meter.aujourdhui}
+            if meter.demain:
+                calendars[METER][tomorrow] = meter.demain
+            period = f", période {meter.periode}"
+            yield check_calendar(METER, calendars[METER], now, period)
+        except Failure as failure:  # another contract
+            yield Line(Verdict.ERREUR, METER, str(failure), failure.code)
+        except NoAnswer as failure:
+            if config.use_api:
+                yield Line(Verdict.ATTENTION, METER, f"{failure} ; le web peut le remplacer")
             else:
-                announced = min(ledger.serials)
-                trouble = f"ce GX annonce {shown(announced)} : à mettre dans secret.py"
-                yield Line(ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
-                ledger = link.ledger = Ledger(announced, {}, settings)  # go on with it
-                link.subscribe()
-            link.ask(settings, ledger.is_known, ANSWER)
-    except Unreachable as failure:
-        yield Line(ERREUR, "GX", str(failure), Exit.GX)
+                yield Line(Verdict.ERREUR, METER, str(failure), Exit.COLOUR)
+    if config.use_api:
+        for source in WEB_SOURCES:
+            try:
+                calendars[source.name] = ask_web_source(source, now)
+                yield check_calendar(source.name, calendars[source.name], now)
+            except NoAnswer as failure:
+                yield Line(Verdict.ATTENTION, source.name, str(failure))
+
+    for name, day in (("aujourd'hui", today), ("demain", tomorrow)):
+        told = {source: days[day] for source, days in calendars.items() if day in days}
+        if METER in told and len(set(told.values())) > 1:
+            words = ", ".join(f"{source} {couleur}" for source, couleur in told.items())
+            advice = "le compteur est-il figé, ou en retard ?"
+            yield Line(Verdict.ATTENTION, f"couleur : {name}", f"{words} ; {advice}")
+    if not any(today in calendar for calendar in calendars.values()):
+        trouble = "aucune source ne la donne : rien ne serait réglé"
+        yield Line(Verdict.ERREUR, "couleur du jour", trouble, Exit.COLOUR)
+
+
+def check_setting(setting: Setting, state: GxState, is_needed: bool) -> Line:
+    """Whether a setting of the GX is right, and what to do when it is not."""
+    if setting not in state.values:
+        trouble = "non lisible"
+        if setting in state.without_value:
+            trouble = "sans valeur : fonction désactivée, ou ESS non configuré ?"
+        if is_needed:
+            return Line(Verdict.ERREUR, setting.label, trouble, Exit.UNCONFIRMED)
+        return Line(Verdict.ATTENTION, setting.label, trouble)
+    value = state.values[setting]
+    text = setting.text(value)
+    check = CHECKS.get(setting)
+    if check is None or check.is_right(value):
+        return Line(Verdict.OK, setting.label, text)
+    return Line(Verdict.ATTENTION, setting.label, f"{text}, {check.advice}")
+
+
+def check_charge(values: Values, now: datetime) -> Iterator[Line]:
+    """The GX's own word on its charging, where its Venus knows it."""
+    if CHARGE_STATUS in values:
+        status = values[CHARGE_STATUS]
+        words = CHARGE_STATUS.text(status)
+        if status == 0:
+            yield Line(Verdict.OK, CHARGE_STATUS.label, words)
+        else:
+            text = f"le GX dit qu'il ne chargerait pas : {words}"
+            yield Line(Verdict.ATTENTION, CHARGE_STATUS.label, text)
+    if CHARGE in values and is_night(now):
+        trouble = why_no_charge(values, now)
+        if trouble:
+            advice = "jour, heures, fuseau ou horloge du GX, Dynamic ESS ?"
+            yield Line(Verdict.ATTENTION, CHARGE.label, f"{trouble} ; {advice}")
+        else:
+            yield Line(Verdict.OK, CHARGE.label, CHARGE.text(values[CHARGE]))
+
+
+def check_gxsn(state: GxState) -> Line:
+    """Whether gxsn is the serial of a GX that is on the broker."""
+    match state.presence():
+        case Presence.OURS:
+            return Line(Verdict.OK, "gxsn", f"{state.serial}, vu sur ce GX")
+        case Presence.ANOTHER:
+            announced = ", ".join(printable(serial) for serial in sorted(state.serials))
+            trouble = f"à mettre dans secret.py ; annoncé ici : {announced}"
+            return Line(Verdict.ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
+        case _:
+            trouble = "aucun GX ne s'annonce ici : broker de test, ou GX qui démarre ?"
+            return Line(Verdict.ATTENTION, "gxsn", trouble)
+
+
+def check_gx(config: Config, now: datetime) -> Iterator[Line]:
+    """The GX's lines: reached, its serial, its settings once the serial is right."""
+    needed = [*PROFILE]
+    settings = [*SHOWN]
+    if config.relais:
+        needed.append(RELAYS[config.relais])
+        settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
+    state = GxState(config.gxsn.lower(), {}, [*settings, CHARGE, CHARGE_STATUS])
+    try:
+        with closing(Link(config, state, time.monotonic() + GX_WORK)) as link:
+            link.connect()
+            yield Line(Verdict.OK, "GX", f"joint à {config.broker()}")
+            link.subscribe()
+            if config.gxsn:
+                ask(link, state.read_only, state.has_answered, ANSWER)
+            else:
+                link.serve(lambda: False, ANSWER)  # for the serials alone
+    except Lost as lost:
+        yield Line(Verdict.ERREUR, "GX", str(lost), Exit.GX)
         return
-    if ledger.values:
-        for setting in settings:
-            yield check_setting(setting, ledger.values.get(setting))
-    else:
+    yield check_gxsn(state)
+    if state.presence() is Presence.ANOTHER:
+        return
+    if not any(state.has_answered(setting) for setting in settings):
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
-        yield Line(ERREUR, "réglages du GX", trouble, Exit.UNCONFIRMED)
+        yield Line(Verdict.ERREUR, "réglages du GX", trouble, Exit.UNCONFIRMED)
+        return
+    for setting in settings:
+        yield check_setting(setting, state, setting in needed)
+    yield from check_charge(state.values, now)
 
 
 def check_all(path: Path, now: datetime) -> Iterator[Line]:
     """Every line of --check, past every error."""
     yield check_clock(now)
     try:
-        config, problems, hints = examine(path)
-    except WrongUsage as failure:
-        yield Line(ERREUR, "secret.py", str(failure), failure.code)
+        config, problems, hints = read_config(path)
+    except Failure as failure:
+        yield Line(Verdict.ERREUR, "secret.py", str(failure), failure.code)
         return
-    if path.stat().st_mode & stat.S_IROTH:
-        hints.append(f"d'autres peuvent le lire : chmod 600 {path}")
-    for problem in problems.values():
-        yield Line(ERREUR, "secret.py", problem, Exit.USAGE)
-    for hint in hints:
-        yield Line(ATTENTION, "secret.py", hint)
-    if not problems and not hints:
-        yield Line(OK, "secret.py", str(path))
+    yield from check_secret(path, problems, hints)
     yield from check_colours(config, now)
-    if not problems.keys() & {"gx", "gxport", "gxtls", "gxcert", "gxpassword"}:
-        yield from check_gx(config)
+    if not problems.keys() & set(GX_ACCESS):
+        yield from check_gx(config, now)
     if config.prowlkey:
-        trouble = prowl(pyprowl.Prowl(config.prowlkey).verify_key)
-        yield Line(ATTENTION if trouble else OK, "Prowl", trouble or "clé acceptée")
+        trouble = ask_prowl(pyprowl.Prowl(config.prowlkey).verify_key)
+        verdict = Verdict.ATTENTION if trouble else Verdict.OK
+        yield Line(verdict, "Prowl", trouble or "clé acceptée")
 
 
-def check(path: Path, quiet: bool, now: datetime) -> Exit:
-    """Say every line of --check as it is found; the code of the first error.
+def run_check(path: Path, is_quiet: bool, now: datetime) -> Exit:
+    """Say every line of --check as it is found, and their count; the code of the first error.
 
-    With quiet, only what is not OK, on stderr.
+    When quiet, only what is not OK, on stderr.
     """
-    code = Exit.OK
-    for level, subject, text, its_code in check_all(path, now):
-        if code is Exit.OK:
+    code = Exit.RIGHT
+    counts = dict.fromkeys(Verdict, 0)
+    for verdict, subject, text, its_code in check_all(path, now):
+        counts[verdict] += 1
+        if code is Exit.RIGHT:
             code = its_code
-        if quiet:
-            log.log(level, f"{subject} : {text}")
-        else:
-            log.info(f"{logging.getLevelName(level):9}  {subject:20}  {text}")
+        if not is_quiet:
+            log.info(f"{verdict:9}  {subject:20}  {text}")
+        elif verdict is Verdict.ATTENTION:
+            log.warning(f"{subject} : {text}")
+        elif verdict is Verdict.ERREUR:
+            log.error(f"{subject} : {text}")
+    attentions, errors = counts[Verdict.ATTENTION], counts[Verdict.ERREUR]
+    log.info(f"{plural(attentions, 'attention')}, {plural(errors, 'erreur')}")
     return code
 
 
+def plural(number: int, word: str) -> str:
+    """Like 0 erreur, 1 attention, 2 attentions."""
+    return f"{number} {word}{'s' if number > 1 else ''}"
+
+
 # ---- Program -------------------------------------------------------------------------------------
+
+EXAMPLES = """\
+exemples :
+  tempo_ess.py --check        contrôle l'installation, sans rien écrire
+  tempo_ess.py --dry-run      montre ce qui changerait maintenant
+  tempo_ess.py --today bleu --tomorrow rouge --period HC
+                              règle le GX pour une veille de jour rouge
+"""
+FRENCH_ERRORS = (  # argparse's words, and ours
+    (r"unrecognized arguments: (.*)", r"option ou mot inconnu : \1"),
+    (r"argument (\S+): expected one argument", r"\1 demande une valeur"),
+    (r"argument (\S+): not allowed with argument (\S+)", r"\1 et \2 s'excluent"),
+    (r"argument (\S+): ignored explicit argument .*", r"\1 ne prend pas de valeur"),
+    (r"argument (\S+): (.*)", r"\1 \2"),  # the words of parse_couleur and parse_periode
+)
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, with its errors in French and as a Failure."""
 
     def error(self, message: str) -> NoReturn:
-        """Say which options are wrong."""
-        named = re.findall(r"(?<!\w)--?[a-z][\w-]*", message) or ["un mot de trop"]
-        raise WrongUsage(f"ligne de commande à corriger : {' et '.join(named)} (voir --help)")
+        """Say what is wrong."""
+        for english, french in FRENCH_ERRORS:
+            if re.fullmatch(english, message, re.DOTALL):
+                message = re.sub(english, french, message, flags=re.DOTALL)
+                break
+        raise Failure(f"ligne de commande à corriger : {message} (voir --help)", Exit.USAGE)
 
 
-def couleur(text: str) -> Couleur:
-    """A colour in any case; ValueError."""
-    return Couleur(text.upper())
+def parse_couleur(text: str) -> Couleur:
+    """A colour in any case; ArgumentTypeError."""
+    try:
+        return Couleur(text.upper())
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)} : il faut bleu, blanc ou rouge"
+        ) from None
 
 
-def periode(text: str) -> Periode:
-    """A period in any case; ValueError."""
-    return Periode(text.upper())
+def parse_periode(text: str) -> Periode:
+    """A period in any case; ArgumentTypeError."""
+    try:
+        return Periode(text.upper())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{printable(text)} : il faut HP ou HC") from None
 
 
-def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; WrongUsage when it is wrong."""
+def parse_options(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line; Failure when it is wrong.
+
+    The carriage return of a crontab that was pasted from Windows is part of its last word.
+    """
     parser = Parser(
         description=__doc__,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         add_help=False,
@@ -1605,10 +2066,17 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--dry-run", action="store_true", help="montre ce qui changerait, sans écrire"
     )
     mode.add_argument("--check", action="store_true", help="contrôle l'installation, sans écrire")
-    add("--today", metavar="C", type=couleur, help="impose la couleur du jour : bleu, blanc, rouge")
-    add("--tomorrow", metavar="C", type=couleur, help="impose la couleur de demain")
-    add("--period", metavar="HP|HC", type=periode, help="impose la période")
-    add("--no-confirm", action="store_true", help="publie sans lire : pour un broker de test")
+    mode.add_argument(
+        "--no-confirm", action="store_true", help="publie sans lire : pour un broker de test"
+    )
+    add(
+        "--today",
+        metavar="C",
+        type=parse_couleur,
+        help="impose la couleur du jour : bleu, blanc, rouge",
+    )
+    add("--tomorrow", metavar="C", type=parse_couleur, help="impose la couleur de demain")
+    add("--period", metavar="HP|HC", type=parse_periode, help="impose la période")
     add("--no-notify", action="store_true", help="n'envoie pas de notification")
     verbosity.add_argument("--quiet", action="store_true", help="ne dit que ce qui ne va pas")
     verbosity.add_argument(
@@ -1618,109 +2086,111 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--version", action="version", version=f"tempo_ess {__version__}", help="affiche la version"
     )
     add("-h", "--help", action="help", help="affiche cette aide")
-    return parser.parse_args(argv)
+    return parser.parse_args([word.removesuffix("\r") for word in argv if word != "\r"])
 
 
-INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
+def settings_to_read(tempo: Tempo, config: Config) -> list[Setting]:
+    """What a run reads besides its target; tell_gx looks at nothing else."""
+    settings = [DAY]
+    if tempo.periode is Periode.HC:
+        settings += [HUB4_MODE, CHARGE, CHARGE_STATUS]
+    if config.relais:
+        settings.append(RELAY_FUNCTIONS[config.relais])
+    return settings
 
 
-def tell_gx(ledger: Ledger, config: Config, usual: Target) -> list[str]:
+def tell_gx(state: GxState, last_evening: Target, now: datetime) -> None:
     """Say what became of the settings, and what the owner should know beside them.
 
-    The latter is returned for the push, if one is due. Whatever is looked at here must be among
-    run's read_only. usual: what the last evening left, empty when today's colour was imposed.
+    last_evening: what it left on the GX, empty when today's colour was imposed.
     """
-    for line in ledger.lines():
-        log.info(line)
-    remarks = somebody_else(ledger.written, usual, ledger.before)
-    choice = ledger.owners_choice()
-    if choice:  # one that was heard after the write is told with what became of the write
-        remarks.append(f"{choice} : BatteryLife est {ledger.fate(BATTERY_LIFE)}")
-    if config.relais:
-        setting = RELAY_FUNCTIONS[config.relais]
-        function = ledger.values.get(setting, MANUAL)
-        if function != MANUAL:
-            remarks.append(f"{setting.label} : {setting.text(function)}, {setting.advice}")
-    for remark in remarks:
+    values = state.values
+    for line in state.lines():
+        log.log(RESULT, line)
+    choice = state.owners_choice()
+    if choice and BATTERY_LIFE in state.target:
+        log.log(RESULT, f"{choice} : c'est votre choix, BatteryLife {state.outcome(BATTERY_LIFE)}")
+    for remark in foreign_changes(state.written, last_evening, state.before):
         log.warning(remark)
-    if ledger.values.get(DAY) in INACTIVE_DAYS:  # may be a choice, so no warning
-        remarks.append(INACTIVE)
-        log.info(INACTIVE)
-    return remarks
+    for setting in RELAY_FUNCTIONS.values():
+        if values.get(setting, RELAY_MANUAL) != RELAY_MANUAL:
+            log.warning(f"{setting.label} : {setting.text(values[setting])}, {RELAY_ADVICE}")
+    day = values.get(DAY, EVERY_DAY)
+    if day in DAYS_OFF:  # may be a choice
+        log.log(RESULT, "Schedule 1 inactif : pas de recharge programmée")
+    elif day != EVERY_DAY:
+        log.warning(
+            f"Schedule 1 ne s'ouvre pas tous les soirs, mais : {DAY.text(day)} ;"
+            f" {SCHEDULE_MENU} > Jour : Chaque jour (Every day)"
+        )
+    trouble = why_no_charge(values, now)
+    if trouble:
+        log.warning(f"{trouble} ; --check dit ce qui ne va pas")
 
 
-def run(options: argparse.Namespace, config: Config, now: datetime) -> None:
-    """The evening in one straight line, or Failure with what the GX is left with."""
-    imposed = {"aujourdhui": options.today, "demain": options.tomorrow, "periode": options.period}
+def run(options: argparse.Namespace, config: Config, now: datetime) -> Tempo:
+    """The evening in one straight line; Failure."""
+    imposed = Imposed(options.today, options.tomorrow, options.period)
     evening = read_evening(imposed, config, now)
-    remarks = tell_evening(evening, now)
-    tempo = evening.tempo()
+    tell_evening(evening, now)
+    tempo = evening.tempo
     target = target_settings(tempo, config, now)
-    read_only = [DAY]
-    if tempo.periode is Periode.HC:
-        read_only.append(HUB4_MODE)  # it matters to BatteryLife alone
-    if config.relais:
-        read_only.append(RELAY_FUNCTIONS[config.relais])
-    ledger = Ledger(config.gxsn.lower(), target, read_only)
+    state = GxState(config.gxsn.lower(), target, settings_to_read(tempo, config))
     failure: Failure | None = None
     try:
-        set_gx(config, ledger, options.dry_run, options.no_confirm)
-    except Failure as error:
-        failure = error
-    usual = {} if options.today else config.profile(tempo.aujourdhui)
-    remarks += tell_gx(ledger, config, usual)
+        set_gx(config, state, options.dry_run, options.no_confirm)
+    except Failure as trouble:
+        rest = "" if state.written else f" ; {NOTHING_WRITTEN}"
+        failure = Failure(f"{trouble}{rest}", trouble.code)
+    if is_change_to_announce(tempo, state.outcomes()) or (failure and tempo.demain):
+        log.log(NEWS, f"Demain {tempo.demain}")
+    last_evening = {} if options.today else config.profile(tempo.aujourdhui)
+    tell_gx(state, last_evening, now)
     if failure:
-        prefix = f"demain {tempo.demain} : " if tempo.demain else ""
-        raise type(failure)(" ; ".join([f"{prefix}{failure}", ledger.left_with(), *remarks]))
-    notice = change_notice(tempo, config, ledger.fates())
-    if notice:
-        priority = HIGH if tempo.demain is Couleur.ROUGE else NORMAL
-        push(config, " ; ".join([notice, *remarks]), priority)
-
-
-def open_output() -> None:
-    """Information to stdout, the rest to stderr; what cannot be written never stops a run."""
-    logging.raiseExceptions = False
-    logging.addLevelName(logging.INFO, "OK")
-    logging.addLevelName(logging.WARNING, "attention")
-    logging.addLevelName(logging.ERROR, "erreur")
-    out = logging.StreamHandler(sys.stdout)
-    out.addFilter(lambda record: record.levelno < logging.WARNING)
-    err = logging.StreamHandler()  # to stderr
-    err.setLevel(logging.WARNING)
-    err.setFormatter(logging.Formatter("%(levelname)s : %(message)s"))
-    log.handlers = [out, err]
-    log.setLevel(logging.INFO)
+        raise failure
+    return tempo
 
 
 def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = paris_now) -> int:
-    """Run, and translate its end into an exit code; clock gives a Paris time."""
-    open_output()
+    """Run, and translate its end into an exit code and a push; clock gives a Paris time."""
+    voice = open_output()
+    os.environ["NETRC"] = os.devnull  # requests would send its logins to hosts that want none
     config = Config()  # as yet there is nobody to notify
+    code = Exit.RIGHT
+    priority = HIGH
     try:
-        options = parse_options(argv)
+        options = parse_options(sys.argv[1:] if argv is None else argv)
         if options.quiet:
-            log.setLevel(logging.WARNING)
+            set_stdout_level(logging.WARNING)
         if options.verbose:
-            log.setLevel(logging.DEBUG)
+            set_stdout_level(logging.DEBUG)
         if options.check:
-            return check(options.config, options.quiet, clock())
-        config = load_config(options.config)
+            return run_check(options.config, options.quiet, clock())
+        config, problems, hints = read_config(options.config)
         if options.dry_run or options.no_notify:
-            config = config._replace(prowlkey="")
-        run(options, config, clock())
-        return Exit.OK
+            config = replace(config, prowlkey="")
+        for hint in hints:
+            log.warning(f"{options.config} : {hint}")
+        if problems:
+            lines = "\n  ".join(problems.values())
+            corrections = f"{options.config} est à corriger, rien n'a été contacté :\n  {lines}"
+            raise Failure(corrections, Exit.USAGE)
+        tempo = run(options, config, clock())
+        if tempo.demain is not Couleur.ROUGE:
+            priority = NORMAL
     except KeyboardInterrupt:
         log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
         return 130
     except Failure as failure:
         log.error(failure)
-        code, text = failure.code, str(failure)
+        code = failure.code
     except Exception:
-        log.exception("bogue du script, merci de le signaler avec ce qui suit")
-        code, text = Exit.BUG, "bogue du script, GX peut-être à moitié réglé"
-    # Not inside a handler: why() would take the failure handled there for the cause of Prowl's.
-    push(config, f"Échec (code {code}) : {text}", HIGH)
+        log.exception(
+            "bogue du script, GX peut-être à moitié réglé ; merci de signaler ce qui suit"
+        )
+        code = Exit.BUG
+    if voice.has_news():
+        push(config, voice.text(), priority)
     return code
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tempo_ess
 
-LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK", "GX_CONNECT"]
+LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK"]
 LIMITS += ["CONNECT_TRY", "CONNECT_PAUSE", "STARTING", "ANSWER", "ASK_AGAIN", "READ_ONLY"]
 
 

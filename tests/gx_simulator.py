@@ -33,12 +33,15 @@ RELAY_2_FUNCTION = "settings/0/Settings/Relay/1/Function"
 FUNCTIONS = {RELAY_1: RELAY_1_FUNCTION, RELAY_2: RELAY_2_FUNCTION}  # -1: no State
 DYNAMIC_ESS = "settings/0/Settings/DynamicEss/Mode"
 TIME_ZONE = "settings/0/Settings/System/TimeZone"
+CHARGE = "system/0/Control/ScheduledCharge"  # the GX's own word on tonight
+CHARGE_STATUS = "system/0/Control/ScheduledChargeStatus"  # since Venus 3.60
 OTHER_DAYS = [f"{CGWACS}BatteryLife/Schedule/Charge/{n}/Day" for n in range(1, 5)]
 
 # MinSoc is a float on the GX; State 2 is "on" as the GX moves it by itself. A blue evening.
 BLUE_EVENING: dict[str, Any] = {SOC: 80, MIN_SOC: 30.0, STATE: 2, HUB4_MODE: 1, DAY: 7}
 BLUE_EVENING |= {START: 79200, DURATION: 28800, ALLOW_DISCHARGE: 0, DYNAMIC_ESS: 0}
 BLUE_EVENING |= {TIME_ZONE: "Europe/Paris", RELAY_1: 0, RELAY_2: 0}
+BLUE_EVENING |= {CHARGE: 1, CHARGE_STATUS: 0}
 BLUE_EVENING |= {RELAY_1_FUNCTION: 2, RELAY_2_FUNCTION: 2, **dict.fromkeys(OTHER_DAYS, -7)}
 RANGES: dict[str, dict[str, float]] = {
     SOC: {"max": 100, "min": 0},
@@ -64,6 +67,7 @@ class GxSimulator:
         self.on_question: Callable[[str], object] = lambda path: None
         self.on_write: Callable[[str], object] = lambda path: None
         self.questions: list[str] = []
+        self.unknown: set[str] = set()  # asked for, and not known here: House.run says so
         self.writes: list[tuple[str, Any]] = []  # every W/ in order, taken or refused
         self._moving: set[str] = set()
         self._unsaved: dict[str, Any] = {}  # what the file still holds
@@ -126,8 +130,11 @@ class GxSimulator:
     def _answer(self, path: str) -> None:
         self.questions.append(path)
         self.on_question(path)
-        if not self.up or path in self.mute or path not in self.values:
-            return  # an unknown path is silence
+        if path not in self.values:
+            self.unknown.add(path)  # an unknown path is silence
+            return
+        if not self.up or path in self.mute:
+            return
         if path in FUNCTIONS and self.values[FUNCTIONS[path]] == -1:
             return
         topic, value = f"N/{self.sn}/{path}", {"value": self.values[path]}

@@ -35,7 +35,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO, Any, NamedTuple
 from unittest import mock
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -46,6 +46,8 @@ from gx_simulator import GxSimulator
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+import tempo_ess
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "tempo_ess.py"
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -53,6 +55,11 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 RECORDED: dict[str, Any] = {"product": "Eco-devices", "T1_PTEC": "HPJB", "T1_DEMAIN": "----"}
 RECORDED |= {"T1_PAPP": 90, "T2_PTEC": "----", "T2_PAPP": 0, "INDEX_C1": 784659}
 PARIS = ZoneInfo("Europe/Paris")
+EVENING = {
+    "HP": "2026-11-22T20:05",
+    "HC": "2026-11-22T22:02",
+}  # of a run, unless a test has its own
+VERSION = tempo_ess.__version__
 PROWL_OK = b'<prowl><success code="200" remaining="999" resetdate="1"/></prowl>'
 Limits = dict[str, float] | None  # seconds, by the names of the script's constants
 
@@ -190,20 +197,17 @@ class WebSource(NamedTuple):
 
     attribute: str  # of Internet: what it answers in this test
     host: str
-    target: str  # of a request, with {first} and {last} day, or with {day}: one request for each
+    target: str  # of a request for these two days
     body: Callable[[str, Days], str]  # its answer to such a target, when it knows these days
     odd: list[tuple[str, str]]  # changes to a body that says ROUGE, after which it says nothing
     headers: dict[str, str]  # without which it answers 400
 
-    def targets(self, *days: str) -> list[str]:
-        """The requests for these days, in their order."""
-        one_for_each = [self.target.format(day=x, first=days[0], last=days[-1]) for x in days]
-        return list(dict.fromkeys(one_for_each))
-
     def answer(self, days: Days, request: Request) -> Reply:
-        if self.headers.items() <= request.headers.items():
-            return http(200, self.body(request.target, days))
-        return http(400, "")
+        """What it says to a request that it likes: with its headers, our name and no login."""
+        wanted = self.headers | {"user-agent": f"tempo_ess/{VERSION}"}
+        if "authorization" in request.headers or not wanted.items() <= request.headers.items():
+            return http(400, "")
+        return http(200, self.body(request.target, days))
 
 
 def rte_body(_target: str, days: Days) -> str:
@@ -226,10 +230,12 @@ def edf_body(target: str, days: Days) -> str:
 
 
 def api_body(target: str, days: Days) -> str:
-    """api-couleur-tempo.fr's answer for one day, 0 when it does not know."""
-    day = target.rpartition("/")[2]
-    code = ["", "BLEU", "BLANC", "ROUGE"].index(days.get(day, ""))
-    return json.dumps({"dateJour": day, "codeJour": code, "periode": "2026-2027"})
+    """api-couleur-tempo.fr's answer for the days asked, 0 for one that it does not know."""
+    codes = ["", "BLEU", "BLANC", "ROUGE"]
+    asked = [day for name, day in parse_qsl(urlsplit(target).query) if name == "dateJour[]"]
+    return json.dumps(
+        [{"dateJour": day, "codeJour": codes.index(days.get(day, ""))} for day in asked]
+    )
 
 
 # By their names in the script's WEB_SOURCES, in the order of asking. A new source is one row
@@ -240,14 +246,14 @@ WEB = {
         "www.services-rte.com",
         "/cms/open_data/v1/tempoLight",
         rte_body,
-        [("RED", "PURPLE"), ('"RED"', '["RED"]'), ("values", "other")],
+        [("RED", "PURPLE"), ('"RED"', '["RED"]'), ("values", "other"), ('"false"', '"true"')],
         {},
     ),
     "EDF": WebSource(
         "edf",
         "api-commerce.edf.fr",
         "/commerce/activet/v1/calendrier-jours-effacement?option=TEMPO&"
-        "dateApplicationBorneInf={first}&dateApplicationBorneSup={last}"
+        "dateApplicationBorneInf={today}&dateApplicationBorneSup={tomorrow}"
         "&identifiantConsommateur=src",
         edf_body,
         [("TEMPO_ROUGE", "NON_DEFINI"), ("content", "other")],
@@ -256,7 +262,7 @@ WEB = {
     "api-couleur-tempo.fr": WebSource(
         "api",
         "www.api-couleur-tempo.fr",
-        "/api/jourTempo/{day}",
+        "/api/joursTempo?dateJour[]={today}&dateJour[]={tomorrow}",
         api_body,
         [(": 3", ": 0"), (": 3", ": true"), ("dateJour", "other")],
         {},
@@ -298,9 +304,9 @@ class Internet:
 
     @property
     def questions(self) -> list[tuple[str, str]]:
-        """Host and target of every request to a web source, in their order."""
+        """Host and target (decoded) of every request to a web source, in their order."""
         requests = self.server.requests
-        return [(one.host, one.target) for one in requests if one.host != PROWL]
+        return [(one.host, unquote(one.target)) for one in requests if one.host != PROWL]
 
     @property
     def pushes(self) -> list[dict[str, str]]:
@@ -506,6 +512,12 @@ class House:
         self, *arguments: str, at: str = "", scale: float = 1, limits: Limits = None, **popen: Any
     ) -> Result:
         """Run the script to its end: in this process, unless streams are the point."""
+        result = self._run(*arguments, at=at, scale=scale, limits=limits, **popen)
+        unknown = self.gx.unknown if hasattr(self, "gx") else set()
+        assert not unknown, f"gx_simulator.py does not know {unknown}: every run waits for it"
+        return result
+
+    def _run(self, *arguments: str, at: str, scale: float, limits: Limits, **popen: Any) -> Result:
         if popen:
             process = self.start(*arguments, at=at, scale=scale, **popen)
             out, err = process.communicate(timeout=330)
@@ -526,8 +538,8 @@ class House:
         return Result(code, output.getvalue(), errors.getvalue())
 
     def suitable_time(self) -> str:
-        """A Paris time in HP for a meter in HP: the real one would earn a remark at night."""
-        return "2026-11-23T20:05" if "HP" in str(self.answers["T1_PTEC"]) else ""
+        """The Paris time of the run that belongs to the meter's period: 20:05 or 22:02."""
+        return EVENING["HP" if "HP" in str(self.answers["T1_PTEC"]) else "HC"]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -540,6 +552,12 @@ class House:
         """The option that names the house's secret.py, written if need be; a later one counts."""
         secret = self.folder / "secret.py"
         return ["--config", str(secret if secret.exists() else self.secret())]
+
+    def push(self, priority: str = "0") -> str:
+        """The text of the one push, which has this priority."""
+        (push,) = self.internet.pushes
+        assert (push["event"], push["priority"]) == ("EDF TEMPO", priority)
+        return push["description"]
 
     def writes(self) -> list[tuple[str, str]]:
         """The W/ messages that crossed the broker, as path and payload; none may be retained."""

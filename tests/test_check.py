@@ -31,9 +31,9 @@ def well(house: House) -> House:
 
 
 def rows(text: str) -> dict[str, tuple[str, str]]:
-    """The table: subject -> (level, text)."""
+    """The table: subject -> (level, text), without the count that ends it."""
     table = {}
-    for line in text.splitlines():
+    for line in text.splitlines()[:-1]:
         level, subject, said = line[:9].strip(), line[11:31].strip(), line[33:]
         assert level in ("OK", "attention", "erreur"), line
         table[subject] = level, said
@@ -47,6 +47,7 @@ def test_all_is_well(well: House) -> None:
     result = well.run("--check", at=EVENING)
     assert (result.code, result.err) == (0, "")
     table = rows(result.out)
+    assert result.out.splitlines()[-1] == "0 attention, 0 erreur"
     assert next(iter(table)) == "heure de la machine"
     assert {level for level, _ in table.values()} == {"OK"}
     shown = " ".join(said for _, said in table.values())
@@ -81,6 +82,18 @@ def says(peer: str, status: int, body: str = "<html>") -> Spoil:
     return lambda house: setattr(house.internet, peer, lambda request: http(status, body))
 
 
+def differ(**told: str) -> Spoil:
+    """The meter says BLEU for tomorrow, and these web sources another colour."""
+
+    def spoil(house: House) -> None:
+        house.meter("BLEU", "BLEU", "HP")
+        house.internet.knows(d2026_11_23="BLEU", d2026_11_24="BLEU")
+        for source, colour in told.items():
+            house.internet.teach(source, {"2026-11-23": "BLEU", "2026-11-24": colour})
+
+    return spoil
+
+
 def all_sources_down(house: House) -> None:
     house.secret(ecodevice=NOBODY)
     house.internet.knows()
@@ -98,6 +111,8 @@ def login_refused(house: House) -> None:
 # The exit code (an attention leaves it 0), what is wrong, the line that says it, words in it.
 WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, secret(mode=0o644), "secret.py", "chmod 600"),
+    (0, secret(mode=0o602), "secret.py", "chmod 600"),
+    (2, secret(chgbleu="80"), "secret.py", "chgbleu = '80'"),
     (0, secret(prowkey=KEY), "secret.py", "prowkey | prowlkey ?"),
     (0, secret(ecodevice=NOBODY), "EcoDevice", "connexion refusée"),
     (0, secret(ecodevice="192.168.1..5"), "EcoDevice", "adresse mal écrite"),
@@ -105,29 +120,41 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (3, secret(ecodevice=NOBODY, use_api=False), "EcoDevice", "connexion refusée"),
     (3, lambda house: house.answers.update(T1_PTEC="TH.."), "EcoDevice", "Base"),
     (0, says("edf", 502), "EDF", "502"),
+    (
+        0,
+        differ(RTE="ROUGE", EDF="ROUGE"),
+        "couleur : demain",
+        "EcoDevice BLEU, RTE ROUGE, EDF ROUGE",
+    ),
+    (0, lambda house: house.meter("BLEU", "BLEU", "HC"), "EcoDevice", "figée"),
     (3, all_sources_down, "couleur du jour", "aucune source"),
     (4, secret(gxport=1), "GX", "connexion refusée"),
     (4, secret(gx="192.168.1..5"), "GX", "adresse mal écrite"),
     (4, login_refused, "GX", "gxpassword"),
     (5, secret(gxsn="ffffffffffff"), "gxsn", gx.SN),
     (2, secret(gxsn=None), "gxsn", gx.SN),
-    (0, holds(gx.DAY, -7), "Schedule 1 Day", "inactif | Settings"),
-    (0, holds(gx.START, 75600), "Schedule 1 Start", "21 h | 22 h | Settings"),
-    (0, holds(gx.DURATION, 64800), "Schedule 1 Duration", "18 h | 8 h | Settings"),
-    (0, holds(gx.ALLOW_DISCHARGE, 1), "Schedule 1 Discharge", "PV & Batt | Settings"),
-    (0, holds(gx.OTHER_DAYS[0], 7), "Schedule 2 Day", "tous les jours | Settings"),
-    (0, holds(gx.DYNAMIC_ESS, 1), "Dynamic ESS", "Settings"),
+    (0, holds(gx.DAY, -7), "Schedule 1 Day", "inactif | Programme 1 | Activé"),
+    (0, holds(gx.DAY, 8), "Schedule 1 Day", "lundi à vendredi | Programme 1 | Chaque jour"),
+    (0, holds(gx.START, 75600), "Schedule 1 Start", "21 h | 22 h | Heure de démarrage"),
+    (0, holds(gx.DURATION, 64800), "Schedule 1 Duration", "18 h | 8 h | Durée"),
+    (0, holds(gx.ALLOW_DISCHARGE, 1), "Schedule 1 Discharge", "PV & Batterie | Autoconsommation"),
+    (0, holds(gx.OTHER_DAYS[0], 7), "Schedule 2 Day", "tous les jours | plannifiés"),
+    (0, holds(gx.DYNAMIC_ESS, 1), "Dynamic ESS", "Paramètres > Configuration Système > ESS"),
     (0, lacks(gx.DYNAMIC_ESS), "Dynamic ESS", "non lisible"),
-    (0, holds(gx.STATE, 9), "BatteryLife", "Keep | Settings"),
-    (0, holds(gx.HUB4_MODE, 3), "Mode ESS", "externe | Settings"),
-    (0, holds(gx.TIME_ZONE, "/UTC"), "fuseau du GX", "UTC | Settings | Europe/Paris"),
+    (0, holds(gx.DYNAMIC_ESS, None), "Dynamic ESS", "sans valeur"),
+    (0, holds(gx.STATE, 9), "BatteryLife", "Maintenir | Paramètres"),
+    (0, holds(gx.HUB4_MODE, 3), "mode ESS", "externe | Paramètres"),
+    (0, holds(gx.CHARGE_STATUS, 1), "charge programmée", "pas d'assistant ESS"),
+    (0, holds(gx.CHARGE_STATUS, 4), "charge programmée", "Dynamic ESS"),
+    (0, holds(gx.TIME_ZONE, "/UTC"), "fuseau du GX", "UTC | Fuseau horaire | Europe/Paris"),
     (0, holds(gx.TIME_ZONE, "Africa/Algiers"), "fuseau du GX", "Algiers"),  # right in winter
     (0, holds(gx.TIME_ZONE, 5), "fuseau du GX", "non lisible"),
     (0, holds(gx.TIME_ZONE, "Nowhere/Land"), "fuseau du GX", "Nowhere"),
-    (0, holds(gx.RELAY_2_FUNCTION, 0), "fonction relais", "Manual | Settings"),
-    (0, lambda house: house.secret(relais=1), "fonction relais 1", "Manual | Settings"),
+    (0, holds(gx.RELAY_2_FUNCTION, 0), "fonction relais", "Manuel | Paramètres"),
+    (0, lambda house: house.secret(relais=1), "fonction relais 1", "Manuel | Paramètres"),
     (5, lacks(gx.RELAY_2), "Relais 2", "non lisible"),
     (5, lacks(gx.MIN_SOC), "MinSoc", "non lisible"),
+    (5, holds(gx.STATE, None), "BatteryLife", "sans valeur"),
     (5, lacks(*gx.BLUE_EVENING), "réglages du GX", "répond"),
     (0, says("prowl", 401), "Prowl", "401 | vérifiez prowlkey"),
     (0, says("prowl", 500), "Prowl", "réponse"),
@@ -151,8 +178,10 @@ def test_a_single_thing_wrong_is_said_where_it_is(
     assert result.code == code
     assert KEY not in result.text
     assert PASSWORD not in result.text
+    assert result.out.splitlines()[-1].endswith(" 0 erreur") == (code == 0)
     if subject == "gxsn":
-        assert table["MinSoc"] == ("OK", "30 %"), "read under the right serial"
+        assert "MinSoc" not in table, "the settings wait for the right one"
+        assert "Prowl" in table, "all else does not"
     elif "gxsn" in table:
         assert table["gxsn"][0] == "OK", "a right serial is never called wrong"
     assert well.writes() == []
@@ -165,8 +194,41 @@ def test_a_time_zone_is_judged_by_winter_and_summer_on_any_day(
 ) -> None:
     now = datetime(2027, month, 15, 20, 5, tzinfo=tempo_ess.PARIS)
     monkeypatch.setattr(tempo_ess, "paris_now", lambda: now)
-    assert not tempo_ess.same_clock(zone)
-    assert tempo_ess.same_clock("/Europe/Warsaw")
+    assert not tempo_ess.has_paris_clock(zone)
+    assert tempo_ess.has_paris_clock("/Europe/Warsaw")
+
+
+@pytest.mark.parametrize(
+    ("at", "held", "level"),
+    [
+        ("23T22:10", {gx.CHARGE: 0}, "attention"),
+        ("24T05:50", {gx.CHARGE: 0}, "attention"),
+        ("23T22:10", {gx.CHARGE: 1}, "OK"),
+        ("23T22:10", {gx.CHARGE: 0, gx.DAY: -7}, "OK"),
+        ("23T20:10", {gx.CHARGE: 0}, None),
+        ("23T22:10", {gx.CHARGE: None}, None),
+    ],
+)
+def test_at_night_the_gx_says_itself_whether_it_charges(
+    well: House, at: str, held: dict[str, Any], level: str | None
+) -> None:
+    well.meter("BLEU", "ROUGE", "HC")
+    well.gx.values |= held
+    table = rows(well.run("--check", at=f"2026-11-{at}").out)
+    assert table.get("charge de cette nuit", (None,))[0] == level
+
+
+def test_an_older_venus_has_no_line_for_what_it_does_not_know(well: House) -> None:
+    well.gx.mute = {gx.CHARGE, gx.CHARGE_STATUS}
+    table = rows(well.run("--check", at="2026-11-23T22:10", scale=0.2).out)
+    assert [subject for subject in table if subject.startswith("charge")] == []
+
+
+def test_gxsn_is_right_while_systemcalc_restarts_and_announces_none(well: House) -> None:
+    well.gx.leave_no_serial()
+    result = well.run("--check", at=EVENING)
+    table = rows(result.out)
+    assert (result.code, table["gxsn"][0], table["MinSoc"]) == (0, "OK", ("OK", "30 %"))
 
 
 def test_a_test_broker_is_no_wrong_gxsn(test_broker: House) -> None:
@@ -206,11 +268,18 @@ def test_an_absent_secret_py_ends_the_table(well: House) -> None:
     result = well.run("--check", "--config", str(well.folder / "nowhere.py"))
     assert result.code == 2
     assert list(rows(result.out)) == ["heure de la machine", "secret.py"]
+    assert result.out.splitlines()[-1] == "0 attention, 1 erreur"
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"gxtls": "True"}, {"gxtls": True, "gxcert": "x"}, {"gxport": "8883"}, {"gxpassword": 12}],
+    [
+        {"gxtls": "True"},
+        {"gxtls": True, "gxcert": "x"},
+        {"gxport": "8883"},
+        {"gxpassword": 12},
+        {"gxuser": 12},
+    ],
 )
 def test_a_gx_whose_access_is_misspelt_is_not_tried(well: House, wrong: dict[str, Any]) -> None:
     """It could be sent its password in clear."""

@@ -8,10 +8,23 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from facts import EVENINGS, PROFILES, Evening
+from facts import EVENINGS, Evening
 
 import tempo_ess
-from tempo_ess import BATTERY_LIFE, DAY, HUB4_MODE, MIN_SOC, RELAYS, SOC, Couleur, Fate, Ledger
+from tempo_ess import (
+    BATTERY_LIFE,
+    CHARGE,
+    CHARGE_STATUS,
+    DAY,
+    HUB4_MODE,
+    MIN_SOC,
+    RELAYS,
+    SOC,
+    Couleur,
+    GxState,
+    Outcome,
+    Presence,
+)
 
 Target = dict[tempo_ess.Setting, int]
 Values = Mapping[tempo_ess.Setting, Any]
@@ -31,26 +44,26 @@ def config(**names: Any) -> tempo_ess.Config:
     return tempo_ess.Config(**names)
 
 
-def hear(ledger: Ledger, values: Values, retained: bool = False) -> None:
+def hear(state: GxState, values: Values, retained: bool = False) -> None:
     """The GX says these values; None: an empty payload."""
     for setting, value in values.items():
         payload = b"" if value is None else json.dumps({"value": value}).encode()
-        ledger.hear(f"N/{SN}/{setting.path}", payload, retained)
+        state.hear(f"N/{SN}/{setting.path}", payload, retained)
 
 
-def ledger_of(target: Target, values: Values) -> Ledger:
+def state_of(target: Target, values: Values) -> GxState:
     """A run with this target that has heard these values."""
-    ledger = Ledger(SN, target, [DAY, HUB4_MODE])
-    hear(ledger, values)
-    return ledger
+    state = GxState(SN, target, [DAY, HUB4_MODE])
+    hear(state, values)
+    return state
 
 
-def written(before: Values) -> Ledger:
+def written(before: Values) -> GxState:
     """A run for a red day that heard these values, wrote its changes, and heard no more yet."""
-    ledger = ledger_of(RED, before)
-    for setting in ledger.changes():
-        ledger.note_write(setting)
-    return ledger
+    state = state_of(RED, before)
+    for setting in state.changes():
+        state.note_write(setting)
+    return state
 
 
 # ---- The target ----------------------------------------------------------------------------------
@@ -109,7 +122,7 @@ def test_the_relay_follows_todays_colour_inside_its_window(
 def test_battery_life_is_compared_by_mode_and_an_unknown_state_is_different(state: float) -> None:
     for target, same in ((1, range(1, 9)), (10, range(10, 13))):
         due = [] if state in same else [BATTERY_LIFE]
-        assert ledger_of({BATTERY_LIFE: target}, {BATTERY_LIFE: state}).changes() == due
+        assert state_of({BATTERY_LIFE: target}, {BATTERY_LIFE: state}).changes() == due
 
 
 OWNERS = {"State 9": {BATTERY_LIFE: 9}, "Hub4Mode 3": {HUB4_MODE: 3}}
@@ -117,155 +130,171 @@ OWNERS = {"State 9": {BATTERY_LIFE: 9}, "Hub4Mode 3": {HUB4_MODE: 3}}
 
 @pytest.mark.parametrize("choice", OWNERS.values(), ids=OWNERS)
 def test_the_owners_choice_is_left_alone_and_the_rest_is_written(choice: Target) -> None:
-    ledger = ledger_of(RED, BLUE | choice)
-    assert ledger.changes() == [SOC, MIN_SOC]
-    assert ledger.fate(BATTERY_LIFE) is Fate.OWNERS_CHOICE
+    state = state_of(RED, BLUE | choice)
+    assert state.changes() == [SOC, MIN_SOC]
+    assert state.outcome(BATTERY_LIFE) is Outcome.OWNERS_CHOICE
 
 
 @pytest.mark.parametrize(("held", "told"), [(80, 0), (100, 0), (55, 1)])
 def test_only_a_value_that_no_evening_leaves_is_a_strangers(held: int, told: int) -> None:
     """80 % is the blue day's, 100 % this run's own, which a GX can lose again before it saves."""
     blue = tempo_ess.Config().profile(Couleur.BLEU)
-    assert len(tempo_ess.somebody_else({SOC: 100}, blue, {SOC: held})) == told
+    assert len(tempo_ess.foreign_changes({SOC: 100}, blue, {SOC: held})) == told
 
 
 def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
-    ledger = ledger_of(RED, BLUE | {HUB4_MODE: 3})
-    hear(ledger, {HUB4_MODE: None})
-    with pytest.raises(tempo_ess.Unreachable):
-        hear(ledger, {SOC: None})
-    hear(ledger, BLUE)
-    assert BATTERY_LIFE not in ledger.changes()
-
-
-def test_battery_life_that_was_written_before_the_owners_choice_is_told_as_it_is() -> None:
-    ledger = written(BLUE)
-    hear(ledger, {HUB4_MODE: 3})
-    assert ledger.fate(BATTERY_LIFE) is Fate.PUBLISHED
-    assert not ledger.is_due(BATTERY_LIFE)
-    hear(ledger, RED)
-    assert ledger.fate(BATTERY_LIFE) is Fate.CONFIRMED
+    state = state_of(RED, BLUE | {HUB4_MODE: 3})
+    hear(state, {HUB4_MODE: None})
+    state.forget()
+    hear(state, BLUE)
+    assert BATTERY_LIFE not in state.changes()
 
 
 @pytest.mark.parametrize("choice", OWNERS.values(), ids=OWNERS)
 def test_an_owners_choice_that_shows_after_the_write_is_no_refusal(choice: Target) -> None:
-    ledger = written(BLUE)
-    hear(ledger, BLUE | choice)
-    assert ledger.fate(BATTERY_LIFE) is Fate.OWNERS_CHOICE
-    assert ledger.fate(SOC) is Fate.REFUSED
+    state = written(BLUE)
+    hear(state, BLUE | choice)
+    assert state.outcome(BATTERY_LIFE) is Outcome.OWNERS_CHOICE
+    assert not state.may_write(BATTERY_LIFE)
+    assert state.outcome(SOC) is Outcome.NOT_HELD
 
 
 def test_a_float_equals_its_integer_and_a_silent_setting_is_not_written() -> None:
-    ledger = ledger_of({SOC: 100, MIN_SOC: 30}, {MIN_SOC: 30.0})
-    assert ledger.changes() == []
-    assert ledger.fates() == {SOC: Fate.MUTE, MIN_SOC: Fate.KEPT}
+    state = state_of({SOC: 100, MIN_SOC: 30}, {MIN_SOC: 30.0})
+    assert state.changes() == []
+    assert state.outcomes() == {SOC: Outcome.SILENT, MIN_SOC: Outcome.IN_PLACE}
+
+
+def test_outcomes_are_those_of_the_table_in_the_docstring() -> None:
+    """Written or not; what the GX shows: nothing (None), that it has no value (...), a value."""
+    table = {
+        (False, ...): Outcome.NO_VALUE,
+        (True, ...): Outcome.NO_VALUE,
+        (False, None): Outcome.SILENT,
+        (True, None): Outcome.PUBLISHED,
+        (False, 100): Outcome.IN_PLACE,
+        (True, 100): Outcome.CONFIRMED,
+        (False, 80): Outcome.NOT_WRITTEN,
+        (True, 80): Outcome.NOT_HELD,
+    }
+    for (is_written, shown), outcome in table.items():
+        state = GxState(SN, {SOC: 100}, [])
+        if is_written:
+            state.note_write(SOC)
+        if shown is ...:
+            state.hear(f"N/{SN}/{SOC.path}", b'{"value":[]}', False)
+        elif shown:
+            hear(state, {SOC: shown})
+        assert state.outcome(SOC) is outcome, (is_written, shown)
 
 
 # ---- What is known -------------------------------------------------------------------------------
 
 
-def shown(ledger: Ledger) -> tuple[list[Any], list[Any]]:
+def shown(state: GxState) -> tuple[list[Any], list[Any]]:
     """The settings that are known, and those that are known to be right."""
-    known = [setting for setting in ledger.target if ledger.is_known(setting)]
-    return known, [setting for setting in ledger.target if ledger.is_right(setting)]
+    known = [setting for setting in state.target if state.has_answered(setting)]
+    return known, [setting for setting in state.target if state.is_right(setting)]
 
 
-def test_an_empty_payload_takes_answers_and_confirmations_back() -> None:
-    ledger = written(BLUE | {MIN_SOC: 25})
-    hear(ledger, RED)
-    assert ledger.fates() == dict.fromkeys(RED, Fate.CONFIRMED) | {MIN_SOC: Fate.KEPT}
-    with pytest.raises(tempo_ess.Unreachable):
-        hear(ledger, {SOC: None})
-    assert shown(ledger) == ([], [])
-    assert ledger.changes() == [], "never written blindly"
-    assert ledger.fate(SOC) is Fate.PUBLISHED
+def test_an_empty_payload_takes_an_answer_and_a_confirmation_back() -> None:
+    state = written(BLUE)
+    hear(state, RED)
+    assert state.outcomes() == dict.fromkeys(RED, Outcome.CONFIRMED)
+    hear(state, {SOC: None})
+    assert state.outcome(SOC) is Outcome.PUBLISHED
+    state.forget()
+    assert state.outcomes() == dict.fromkeys(RED, Outcome.PUBLISHED)
+    assert state.changes() == [], "never written blindly"
 
 
 def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
-    ledger = Ledger(SN, RED, [])
-    assert not ledger.may_be_there()
-    hear(ledger, BLUE, retained=True)
-    assert shown(ledger) == ([], [])
-    assert ledger.may_be_there()
+    state = GxState(SN, RED, [])
+    assert state.presence() is Presence.NOBODY
+    hear(state, BLUE, retained=True)
+    assert shown(state) == ([], [])
+    assert state.presence() is Presence.OURS
 
 
 def test_what_is_not_a_number_is_no_answer() -> None:
-    ledger = Ledger(SN, RED, [])
-    for value in ("null", '"80"', "true", "[]", "NaN", "-Infinity", "9" * 400, '{"a":' * 9999):
+    state = GxState(SN, RED, [])
+    for value in ('"80"', "true", "[1]", "NaN", "-Infinity", "9" * 400, '{"a":' * 9999):
         for payload in (value, f'{{"value":{value}}}', "{"):
-            ledger.hear(f"N/{SN}/{SOC.path}", payload.encode(), False)
-            assert not ledger.is_known(SOC), payload
+            state.hear(f"N/{SN}/{SOC.path}", payload.encode(), False)
+            assert not state.has_answered(SOC), payload
 
 
 def test_a_write_is_right_once_the_target_is_shown_and_not_for_a_late_old_answer() -> None:
-    ledger = written(BLUE)
-    assert shown(ledger) == ([], [])
-    assert ledger.changes() == [], "what is silent is not written"
-    hear(ledger, BLUE)
-    assert ledger.changes() == list(RED)
-    assert shown(ledger)[1] == []
-    hear(ledger, RED | {BATTERY_LIFE: 11, MIN_SOC: 30.0})
-    assert shown(ledger)[1] == [SOC, BATTERY_LIFE]
-    assert ledger.lines() == [
+    state = written(BLUE)
+    assert shown(state) == ([], [])
+    assert state.changes() == [], "what is silent is not written"
+    hear(state, BLUE)
+    assert state.changes() == list(RED)
+    assert shown(state)[1] == []
+    hear(state, RED | {BATTERY_LIFE: 11, MIN_SOC: 30.0})
+    assert shown(state)[1] == [SOC, BATTERY_LIFE]
+    assert state.lines() == [
         "Schedule 1 SoC : 80 % -> 100 %, confirmé",
-        "MinSoc : 30 % -> 25 %, refusé par le GX, reste à 30 %",
+        "MinSoc : 30 % -> 25 %, non tenu",
         "BatteryLife : on -> off, confirmé",
     ]
 
 
-def test_only_a_gx_that_spoke_or_may_be_starting_is_waited_for() -> None:
-    ledger = Ledger(SN, RED, [])
-    ledger.hear("N/ffffffffffff/system/0/Serial", b'{"value":100}', False)
-    ledger.hear(f"N/ffffffffffff/{SOC.path}", b'{"value":100}', False)
-    assert ledger.serials == {"ffffffffffff"}
-    assert shown(ledger) == ([], [])
-    ledger.was_unreachable = True
-    assert not ledger.may_be_there(), "gxsn is wrong"
-    ledger.hear(f"N/{SN}/{DAY.path}", b"", False)
-    assert ledger.may_be_there(), "two of them on this broker"
+def test_who_is_on_the_broker() -> None:
+    state = GxState(SN, RED, [])
+    state.lost_tries = 1
+    assert state.presence() is Presence.NOBODY_YET, "it may be starting"
+    state.hear("N/ffffffffffff/system/0/Serial", b'{"value":100}', False)
+    state.hear(f"N/ffffffffffff/{SOC.path}", b'{"value":100}', False)
+    assert state.serials == {"ffffffffffff"}
+    assert shown(state) == ([], [])
+    assert state.presence() is Presence.ANOTHER, "gxsn is wrong"
+    state.hear(f"N/{SN}/{DAY.path}", b"", False)
+    assert state.presence() is Presence.OURS, "two of them on this broker"
+
+
+# ---- Tonight's charge ----------------------------------------------------------------------------
+
+SHUT = {CHARGE: 0, DAY: 7, BATTERY_LIFE: 10, HUB4_MODE: 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "time", "said"),
+    [
+        (SHUT, "22:02", "cette nuit"),
+        (SHUT | {CHARGE_STATUS: 0}, "22:00", "cette nuit"),
+        (SHUT | {CHARGE_STATUS: 1}, "05:59", "cette nuit (pas d'assistant ESS)"),
+        (SHUT | {CHARGE_STATUS: 2}, "22:02", "cette nuit (SoC de la batterie inconnu)"),
+        (SHUT | {CHARGE_STATUS: 4}, "22:02", "cette nuit (Dynamic ESS ?)"),
+        ({CHARGE: 0}, "22:02", "cette nuit"),
+        (SHUT | {CHARGE: 1}, "22:02", None),
+        ({DAY: 7}, "22:02", None),
+        (SHUT, "06:00", None),
+        (SHUT, "21:59", None),
+        (SHUT | {DAY: -7}, "22:02", None),
+        (SHUT | {BATTERY_LIFE: 9}, "22:02", None),
+        (SHUT | {HUB4_MODE: 3}, "22:02", None),
+    ],
+)
+def test_a_window_that_did_not_open_is_told_unless_the_owner_chose_so(
+    values: Values, time: str, said: str | None
+) -> None:
+    told = tempo_ess.why_no_charge(dict(values), datetime.fromisoformat(f"2026-11-23T{time}"))
+    sentence = "Schedule 1 ne s'est pas ouvert : rien ne se charge "
+    assert told == (said and sentence + said)
 
 
 # ---- The push for a change of colour -------------------------------------------------------------
 
 
-def notice(fates: Mapping[tempo_ess.Setting, Fate], period: str) -> str | None:
-    return tempo_ess.change_notice(tempo("BLEU", "ROUGE", period), config(), fates)
-
-
 @pytest.mark.parametrize("evening", EVENINGS, ids=lambda one: one.name)
-def test_a_push_is_due_for_a_known_change_of_colour_and_only_then(evening: Evening) -> None:
-    target = tempo_ess.target_settings(tempo(*evening[:3]), config(), NIGHT)
-    fates = dict.fromkeys(target, Fate.CONFIRMED)
-    soc, min_soc, battery_life = PROFILES[evening.tomorrow or evening.today]
-    rest = f"MinSoc {min_soc} %, BatteryLife {battery_life}"
-    expected: str | None = f"Demain {evening.tomorrow}, prêt : charge {soc} %, {rest} (confirmés)"
-    if evening.period == "HP":
-        expected = f"Demain {evening.tomorrow} : charge {soc} % (confirmée) ; à 22 h {rest}"
-    if evening.tomorrow in (None, evening.today):
-        expected = None
-    assert tempo_ess.change_notice(tempo(*evening[:3]), config(), fates) == expected
-
-
-def test_a_push_in_hp_is_due_even_when_the_charge_was_there() -> None:
-    due = "Demain ROUGE : charge 100 % (confirmée) ; à 22 h MinSoc 25 %, BatteryLife off"
-    assert notice({SOC: Fate.KEPT}, "HP") == due
-
-
-def test_no_push_in_hc_when_nothing_changed_but_the_relay() -> None:
-    fates = dict.fromkeys(RED, Fate.KEPT) | {RELAYS[1]: Fate.CONFIRMED}
-    assert notice(fates, "HC") is None
-
-
-@pytest.mark.parametrize(("period", "target"), [("HP", {SOC: 100}), ("HC", RED)])
-def test_a_push_never_claims_what_was_not_confirmed(period: str, target: Target) -> None:
-    told = str(notice(dict.fromkeys(target, Fate.PUBLISHED), period))
-    assert "publié, non confirmé" in told
-    assert "prêt" not in told
-    assert "confirmée" not in told
-
-
-def test_the_22_h_push_leaves_out_a_charge_that_was_there_and_the_owners_choice() -> None:
-    ledger = written({SOC: 100, MIN_SOC: 30.0, BATTERY_LIFE: 9})
-    hear(ledger, {MIN_SOC: 25.0})
-    due = "Demain ROUGE, prêt : MinSoc 25 % (confirmés)"
-    assert notice(ledger.fates(), "HC") == due
+def test_a_change_of_colour_is_news(evening: Evening) -> None:
+    """In HP always, in HC when one of the three settings was changed, the relay apart."""
+    read = tempo(*evening[:3])
+    is_change = evening.tomorrow not in (None, evening.today)
+    for outcome in Outcome:
+        outcomes = dict.fromkeys(RED, Outcome.IN_PLACE) | {MIN_SOC: outcome}
+        outcomes[RELAYS[1]] = Outcome.CONFIRMED
+        changed = outcome in (Outcome.CONFIRMED, Outcome.PUBLISHED)
+        is_news = is_change and (evening.period == "HP" or changed)
+        assert tempo_ess.is_change_to_announce(read, outcomes) == is_news

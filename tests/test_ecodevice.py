@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from gx_simulator import SOC
+from gx_simulator import MIN_SOC, SOC, STATE
 from house import RECORDED, House, Reply, drip, endless, free_port, http, silence
 
 HP = "2026-11-22T20:05"
@@ -49,7 +49,7 @@ def test_ecoinput_chooses_the_meter(house: House, ecoinput: int, colours: str, p
     house.meter("BLEU", "BLANC", "HP")
     house.answers |= {"T2_PTEC": "HCJW", "T2_DEMAIN": "ROUG"}
     house.secret(ecoinput=ecoinput)
-    result = house.run("--dry-run")
+    result = house.run("--dry-run", at="2026-11-22T21:30")
     assert result.code == 0
     assert colours in result.out
     assert period in result.out
@@ -59,11 +59,70 @@ def test_ecoinput_chooses_the_meter(house: House, ecoinput: int, colours: str, p
 def test_ptec_that_is_no_code_is_a_failed_ecodevice(house: House, field: str) -> None:
     house.eco.reply = lambda request: http(200, "{" + field + OTHER_METER + "}")
     house.secret(use_api=True)
-    house.internet.knows(d2026_11_22="BLANC", d2026_11_23="ROUGE")
-    result = house.run(at=HP)
-    assert (result.code, "EcoDevice" in result.err) == (0, True)
-    assert "aujourd'hui BLANC" in result.out
+    house.internet.knows(d2026_11_22="BLEU", d2026_11_23="ROUGE")
+    result = house.run(at=HP, limits={"ECODEVICE_PAUSE": 0})
+    assert result.code == 0
+    assert "aujourd'hui BLEU (RTE)" in result.out
     assert house.writes() == [(SOC, '{"value":100}')]
+    (warning,) = result.err.splitlines()
+    assert "EcoDevice" in warning
+    assert "téléinfo débranchée" in warning
+    assert "mode historique" in warning
+    assert warning in house.push("1")
+    assert len(house.eco.requests) == (3 if '"----"' in field else 1)
+
+
+def test_an_ecodevice_that_has_just_restarted_is_asked_again(house: House) -> None:
+    """Its first answer may hold ----."""
+    house.meter("BLEU", "ROUGE", "HP")
+    starting = http(200, TEMPO_BODY.replace("HPJB", "----"))
+    house.eco.reply = lambda request: (
+        house.healthy(request) if len(house.eco.requests) > 1 else starting
+    )
+    assert house.run("--quiet", limits={"ECODEVICE_PAUSE": 0}) == (0, "", "")
+    assert house.gx.values[SOC] == 100
+
+
+@pytest.mark.parametrize("time", ["10:00", "14:30", "20:05", "20:59"])
+def test_hc_by_day_is_a_reader_that_froze_and_the_web_stands_in(house: House, time: str) -> None:
+    house.meter("BLEU", "BLEU", "HC")
+    house.secret(use_api=True)
+    house.internet.knows(d2026_11_22="BLEU", d2026_11_23="ROUGE")
+    house.gx.values |= {MIN_SOC: 50.0, STATE: 10}
+    result = house.run("--quiet", at=f"2026-11-22T{time}")
+    assert result.code == 0
+    assert "téléinfo figée, ou une horloge fausse ?" in result.err
+    assert result.err.strip() in house.push("1" if time > "12:00" else "0")
+    charge = 100 if time > "12:00" else 80
+    assert house.gx.values[SOC] == charge
+    assert [path for path, _ in house.gx.writes] == [SOC] * (charge == 100), "never MinSoc in HP"
+
+
+def test_a_reader_that_froze_is_exit_3_without_the_web(house: House) -> None:
+    house.meter("BLEU", "BLEU", "HC")
+    result = house.run("--quiet", at=HP)
+    assert result.code == 3
+    assert house.gx.questions == []
+    assert "téléinfo figée, ou une horloge fausse ?" in house.push("1")
+
+
+@pytest.mark.parametrize("time", ["21:00", "21:58", "22:02", "00:30", "06:30", "09:59"])
+def test_shifted_hours_and_a_late_clock_are_no_frozen_reader(house: House, time: str) -> None:
+    house.meter("BLEU", "BLANC", "HC")
+    result = house.run("--quiet", at=f"2026-11-22T{time}")
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize("product", ["IPX800", "RT2"])
+def test_another_device_is_named_and_a_valid_ptec_counts_whatever_the_product(
+    house: House, product: str
+) -> None:
+    house.answers["product"] = product
+    assert house.run("--quiet").code == 0
+    house.answers = {"product": product, "T1_PTEC": "----"}
+    result = house.run("--quiet")
+    assert result.code == 3
+    assert f"{product} : ce n'est pas un EcoDevice v1" in result.err
 
 
 @pytest.mark.parametrize("field", fields("T1_DEMAIN", NOT_A_COLOUR))
@@ -135,17 +194,18 @@ def test_other_http_errors_are_not_tried_again_nor_redirects_followed(
     result = house.run()
     assert (result.code, len(house.eco.requests)) == (3, 1)
     assert str(status) in result.err
+    assert ("vérifiez ecouser et ecopassword" in result.err) == (status == 401)
 
 
 @pytest.mark.parametrize(
     ("user", "password", "sent"),
     [
         ("moi", "à 5 €", "moi:à 5 €"),
-        ("owner", None, None),
+        ("owner", None, "owner:"),
         ("", "s3cret!", None),
     ],
 )
-def test_basic_auth_only_when_both_are_set_and_never_from_netrc_or_through_a_proxy(
+def test_basic_auth_when_ecouser_is_set_and_never_from_netrc_or_through_a_proxy(
     house: House, user: str | None, password: str | None, sent: str | None
 ) -> None:
     netrc = house.folder / ".netrc"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import gx_simulator
 import pytest
 from gx_simulator import GxSimulator
 from house import House, Peer, Result, Serve, drip, free_port, http, silence
@@ -113,22 +114,20 @@ def when(gx: GxSimulator, event: str, action: Callable[[], Any]) -> None:
 
 
 def failed(house: House, result: Result, code: int, *words: str) -> None:
-    """The run ended with this code; stderr and the one push say why, and what the GX holds."""
+    """The run ended with this code; the terminal and the one push say why, and what is left."""
     assert result.code == code, result.text
     assert "Traceback" not in result.text
-    (push,) = house.internet.pushes
-    assert (push["event"], push["priority"]) == ("EDF TEMPO", "1")
     for word in words:
-        assert re.search(word, push["description"]), push
-        assert re.search(word, result.err), result.err
+        assert re.search(word, house.push("1"), re.DOTALL), house.push("1")
+        assert re.search(word, result.text, re.DOTALL), result.text
+    assert [line for line in result.err.splitlines() if line not in house.push("1")] == []
 
 
 def ended_well(house: House, gx: GxSimulator, result: Result) -> None:
     """Exit 0, the GX right, and the push claims it."""
     assert result.code == 0, result.text
     assert gx.profile() == RED
-    (push,) = house.internet.pushes
-    assert push["description"].startswith("Demain ROUGE, prêt")
+    assert house.push("1").startswith("Demain ROUGE\n")
 
 
 # ---- Out of reach, or lost on the way ------------------------------------------------------------
@@ -148,9 +147,10 @@ def test_a_gx_out_of_reach_is_exit_4_within_the_limit(house: House, peer: Serve 
     name, port = (peer, free_port()) if isinstance(peer, str) else ("127.0.0.1", Peer(peer).port)
     house.secret(gx=name, gxport=port)
     start = time.monotonic()
-    result = house.run(at=AT, limits={"GX_CONNECT": 2, "CONNECT_TRY": 0.4, "CONNECT_PAUSE": 0.2})
+    result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_TRY": 0.4, "CONNECT_PAUSE": 0.2})
     assert 1 < time.monotonic() - start < 2 + BUSY
     failed(house, result, 4, f"injoignable.*{name}:{port}.*Secured.*gxtls", NOTHING)
+    assert "SoC" not in result.text, "nothing was read or written"
     assert ("nom inconnu du réseau" in result.err) == (name == "gx.invalid")
 
 
@@ -180,7 +180,7 @@ def test_a_connection_that_never_comes_back_says_what_the_gx_is_left_with(
     house: House, gx: GxSimulator, cut: str, code: int, words: str
 ) -> None:
     house.secret(gxport=Peer(way(house.broker.port, cut, back=False)).port)
-    limits = {"GX_CONNECT": 3, "GX_WORK": 3, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.3}
+    limits = {"GX_WORK": 3, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.3}
     result = house.run(at=AT, limits=limits)  # asked once, so no early answer comes late
     failed(house, result, code, words)
     assert bool(gx.writes) == (code == 5 and cut != "W/")
@@ -193,6 +193,88 @@ def test_a_broker_that_cut_us_once_is_not_taken_for_a_test_broker(test_broker: H
     result = test_broker.run(at=AT, scale=0.05)
     failed(test_broker, result, 5, "ses réglages ne répondent pas", NOTHING)
     assert test_broker.writes() == []
+
+
+# ---- A GX, or its Wi-Fi, that stalls -------------------------------------------------------------
+
+CONNACK, SUBSCRIBE, SUBACK = 2, 8, 9  # kinds of MQTT packets
+
+
+def stall(broker: int, before_suback: bool, ends: bool) -> Serve:
+    """A way to the broker that holds what comes after CONNACK, or the answers from SUBACK on.
+
+    It holds them until a second SUBSCRIBE was sent, or, when it never ends, as long as this
+    connection lasts; a later connection is served. What was held is executed then [FACTS.md].
+    """
+
+    def serve(client: socket.socket, earlier: int) -> None:
+        is_held = threading.Event()
+        flows = threading.Event()
+        subscriptions = 0
+
+        def pump(source: socket.socket, sink: socket.socket) -> None:
+            with suppress(OSError):
+                for packet in packets(source):
+                    if packet[0] >> 4 == SUBACK and before_suback and earlier == 0:
+                        is_held.set()
+                    if is_held.is_set() and (source is server or not before_suback):
+                        flows.wait(30)
+                    sink.sendall(packet)
+                    if packet[0] >> 4 == CONNACK and not before_suback and earlier == 0:
+                        is_held.set()
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+        def questions() -> None:
+            """The client's packets, counted as they come, however long they are held."""
+            nonlocal subscriptions
+            inner, outer = socket.socketpair()
+            threading.Thread(target=pump, args=(inner, server), daemon=True).start()
+            with suppress(OSError):
+                for packet in packets(client):
+                    subscriptions += packet[0] >> 4 == SUBSCRIBE
+                    if ends and subscriptions == 2:
+                        flows.set()
+                    outer.sendall(packet)
+            flows.set()
+            outer.close()
+
+        with socket.create_connection(("127.0.0.1", broker)) as server:
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            answers = threading.Thread(target=pump, args=(server, client), daemon=True)
+            answers.start()
+            questions()
+            answers.join()
+
+    return serve
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["then goes on", "until the next try"])
+@pytest.mark.parametrize("before_suback", [False, True], ids=["after CONNACK", "before SUBACK"])
+@pytest.mark.parametrize(
+    "held",
+    [{gx_simulator.STATE: 9}, {gx_simulator.HUB4_MODE: 3}, {gx_simulator.STATE: 5}],
+    ids=["State 9", "Hub4Mode 3", "State 5"],
+)
+def test_a_stalled_gx_is_no_test_broker(
+    house: House, held: dict[str, int], before_suback: bool, ends: bool
+) -> None:
+    """Nothing is written blindly: not over the owner's choice, nor 1 in State 5."""
+    house.meter("BLEU", "BLANC", "HC")
+    house.gx.values |= held
+    house.secret(gxport=Peer(stall(house.broker.port, before_suback, ends)).port)
+    result = house.run(at=AT, scale=0.1)
+    assert result.code == 0, result.text
+    assert house.gx.writes == [(gx_simulator.SOC, 90)]
+    assert ("nouvel essai" in result.out) == (not ends)
+
+
+@pytest.mark.usefixtures("gx")
+def test_a_broker_that_is_mute_after_connack_is_out_of_reach(house: House) -> None:
+    house.secret(gxport=Peer(say(bytes([0x20, 2, 0, 0]))).port)
+    failed(house, house.run(at=AT, scale=0.02), 4, "le broker ne répond plus", NOTHING)
 
 
 # ---- A GX that starts ----------------------------------------------------------------------------
@@ -213,16 +295,24 @@ def test_a_gx_that_reboots_ends_well(house: House, gx: GxSimulator) -> None:
     assert peer.connections == 3
 
 
-def test_tries_go_on_until_the_time_is_over(house: House, gx: GxSimulator) -> None:
-    """Also when less is left than a whole try may take: a GX reboots in about two minutes."""
-    through = way(house.broker.port, "nothing is cut")
-    peer = Peer(lambda link, earlier: through(link, earlier) if earlier > 7 else None)
-    house.secret(gxport=peer.port)
-    limits = {"GX_CONNECT": 8, "CONNECT_TRY": 7.5, "CONNECT_PAUSE": 0.1}
-    ended_well(house, gx, house.run(at=AT, limits=limits))
+@pytest.mark.usefixtures("gx")
+def test_no_try_is_begun_that_would_not_fit_whole(house: House) -> None:
+    """So the last reason is a full one: here the refusal, and no time-out that was cut short."""
+    moments: list[float] = []
+
+    def refuse(connection: socket.socket, _earlier: int) -> None:
+        moments.append(time.monotonic())
+        say(bytes([0x20, 2, 0, 5]))(connection, 0)
+
+    house.secret(gxport=Peer(refuse).port)
+    start = time.monotonic()
+    limits = {"GX_WORK": 3, "CONNECT_TRY": 1.4, "CONNECT_PAUSE": 0.3}
+    failed(house, house.run(at=AT, limits=limits), 4, "gxpassword", NOTHING)
+    assert max(moments) - start < 3 - 1.4
+    assert len(moments) > 2, "but until then they go on"
 
 
-POINTS = [*(f"R{n}" for n in range(1, 9)), *(f"W{n}" for n in range(1, 4))]  # of a whole run
+POINTS = [*(f"R{n}" for n in range(1, 11)), *(f"W{n}" for n in range(1, 4))]  # of a whole run
 
 
 @pytest.mark.parametrize("later", [1, 60])
@@ -253,7 +343,7 @@ def test_a_settings_service_that_dies_for_good_is_exit_5(
 
 def test_settings_that_die_at_each_read_are_exit_5(house: House, gx: GxSimulator) -> None:
     gx.on_question = lambda _: gx.settings_down()
-    result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_PAUSE": 0.2})
+    result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2})
     failed(house, result, 5, "réglages du GX ne répondent plus", NOTHING)
 
 
@@ -296,16 +386,14 @@ def test_the_worst_combination_ends_within_the_sum_of_the_limits_of_at_most_5_mi
     result = house.run("--today", "rouge", at=AT, scale=scale)
     spent = time.monotonic() - start
     assert result.code == 5, result.text
-    assert scale * (30 + tempo_ess.GX_CONNECT / 2) < spent < scale * LONGEST + BUSY
+    assert scale * (30 + tempo_ess.GX_WORK / 2) < spent < scale * LONGEST + BUSY
     assert len(house.internet.asked("api.prowlapp.com")) == 1
 
 
-def test_one_clock_bounds_lost_connections_once_the_gx_let_the_run_in(
-    house: House, gx: GxSimulator
-) -> None:
-    """Longer than the one for a GX that never lets it in; no new connection winds it up again."""
+def test_one_clock_bounds_lost_connections(house: House, gx: GxSimulator) -> None:
+    """No new connection winds it up again."""
     house.secret(gxport=Peer(way(house.broker.port, "W/", again=True)).port)
-    limits = {"GX_CONNECT": 1, "GX_WORK": 4, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2}
+    limits = {"GX_WORK": 4, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2}
     start = time.monotonic()
     result = house.run(at=AT, limits=limits)
     assert 3 < time.monotonic() - start < 4 + BUSY
@@ -314,18 +402,18 @@ def test_one_clock_bounds_lost_connections_once_the_gx_let_the_run_in(
 
 
 def test_silent_settings_are_waited_for_until_it_stops(house: House, gx: GxSimulator) -> None:
-    """The 60 s of a GX that starts end with it, and not with the shorter one for the way in."""
+    """The 60 s of a GX that starts end with the GX's part of the run."""
     gx.up = False
     start = time.monotonic()
-    result = house.run(at=AT, limits={"GX_CONNECT": 1, "GX_WORK": 4})
+    result = house.run(at=AT, limits={"GX_WORK": 4})
     assert 3 < time.monotonic() - start < 4 + BUSY
     failed(house, result, 5, "ses réglages ne répondent pas")
 
 
 def test_the_limits_are_those_of_the_devices() -> None:
-    names = "GX_CONNECT CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY PROWL"
-    assert [getattr(tempo_ess, name) for name in names.split()] == [120, 10, 5, 60, 5, 1, 1, 15]
-    assert 3 * (tempo_ess.ECODEVICE_TRY + tempo_ess.ECODEVICE_PAUSE) == 30
+    names = "GX_WORK CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY PROWL"
+    assert [getattr(tempo_ess, name) for name in names.split()] == [150, 10, 5, 60, 5, 1, 1, 15]
+    assert 3 * tempo_ess.ECODEVICE_TRY + 2 * tempo_ess.ECODEVICE_PAUSE <= 30
 
 
 def test_no_two_runs_share_a_client_id(house: House, gx: GxSimulator) -> None:

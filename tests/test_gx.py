@@ -17,6 +17,8 @@ STATES = {"on": 1, "off": 10, None: None}
 NOTHING = "rien n'a été écrit, le GX garde ses réglages"
 ALIVE = "le GX est là mais ses réglages ne répondent pas"
 INACTIVE = "Schedule 1 inactif : pas de recharge programmée"
+NOT_HELD = "refusé par le GX, ou remis par un autre programme"
+SHUT = "Schedule 1 ne s'est pas ouvert : rien ne se charge cette nuit"
 OTHER = "aaaaaaaaaaaa"  # the serial of another GX
 
 
@@ -43,6 +45,12 @@ def test_every_transition_leaves_the_gx_as_the_table_says(house: House, evening:
     assert "déjà en place" in again.out
 
 
+def test_three_changes_are_13_messages(red_eve: House) -> None:
+    assert red_eve.run().code == 0
+    assert len(red_eve.gx.writes) == 3
+    assert len(red_eve.gx.questions) == 10
+
+
 def test_the_gx_is_told_from_its_neighbour_by_its_serial_in_lower_case(red_eve: House) -> None:
     neighbour = GxSimulator(red_eve.broker.port, sn=OTHER)
     red_eve.secret(gxsn=gx.SN.upper())
@@ -52,16 +60,16 @@ def test_the_gx_is_told_from_its_neighbour_by_its_serial_in_lower_case(red_eve: 
     neighbour.close()
 
 
-@pytest.mark.parametrize(
-    ("period", "needed"),
-    [("HC", [gx.SOC, gx.MIN_SOC, gx.STATE, gx.HUB4_MODE, gx.DAY]), ("HP", [gx.SOC, gx.DAY])],
-)
+IN_HC = [gx.SOC, gx.MIN_SOC, gx.STATE, gx.DAY, gx.HUB4_MODE, gx.CHARGE, gx.CHARGE_STATUS]
+
+
+@pytest.mark.parametrize(("period", "needed"), [("HC", IN_HC), ("HP", [gx.SOC, gx.DAY])])
 def test_only_the_needed_settings_are_asked_for_and_none_twice(
     house: House, period: str, needed: list[str]
 ) -> None:
     house.meter("BLEU", "BLEU", period)
     assert house.run().code == 0
-    assert sorted(house.gx.questions) == sorted(needed)
+    assert sorted(house.gx.questions) == sorted(needed), "7 messages in HC"
     assert house.writes() == []
     heard = re.findall(r"\t(N/\S+) \(QoS 0\)", "".join(house.broker.lines))
     assert sorted(heard) == sorted(["N/+/system/0/Serial", *(f"N/{gx.SN}/{x}" for x in needed)])
@@ -88,33 +96,27 @@ def test_a_test_mosquitto_shows_the_values(test_broker: House, arguments: tuple[
     ("path", "value", "said"),
     [
         (gx.HUB4_MODE, 3, "contrôle externe (Hub4Mode 3)"),
-        (gx.STATE, 9, "Keep batteries charged (State 9)"),
+        (gx.STATE, 9, "Maintenir les batteries chargées (Keep batteries charged, State 9)"),
     ],
 )
 def test_the_owners_choice_leaves_battery_life_alone_and_the_rest_is_set(
     red_eve: House, path: str, value: int, said: str
 ) -> None:
-    red_eve.gx.values[path] = value
+    red_eve.gx.values |= {path: value, gx.CHARGE: 0}  # nor is a shut window told
     result = red_eve.run()
-    assert result.code == 0
+    assert (result.code, result.err) == (0, "")
     assert red_eve.gx.writes == [(gx.SOC, 100), (gx.MIN_SOC, 25)]
-    assert said in result.err
-    [push] = red_eve.internet.pushes
-    told = "Demain ROUGE, prêt : charge 100 %, MinSoc 25 % (confirmés) ; "
-    assert push["description"] == f"{told}{said} : BatteryLife est laissé tel quel"
+    told = f"{said} : c'est votre choix, BatteryLife laissé tel quel"
+    assert told in result.out
+    assert told in red_eve.push("1")
 
 
-def test_external_control_that_answers_after_the_write_is_warned_of(red_eve: House) -> None:
-    device = red_eve.gx
-    device.mute = {gx.HUB4_MODE}
-    late = f"N/{gx.SN}/{gx.HUB4_MODE}"
-    device.on_write = lambda _: device.client.publish(late, '{"value":3}')
-    result = red_eve.run()
-    assert result.code == 0
-    assert device.profile() == (100, 25.0, 11)
-    said = "contrôle externe (Hub4Mode 3) : BatteryLife est confirmé"
-    assert said in result.err
-    assert said in red_eve.internet.pushes[0]["description"]
+@pytest.mark.parametrize(("path", "value"), [(gx.HUB4_MODE, 3), (gx.STATE, 9)])
+def test_what_the_owner_chose_is_no_reason_for_a_push(house: House, path: str, value: int) -> None:
+    house.meter("BLEU", "BLEU", "HC")
+    house.gx.values |= {path: value, gx.DAY: -7}
+    assert house.run("--quiet") == (0, "", "")
+    assert house.internet.pushes == []
 
 
 # What the GX holds, tomorrow's colour, the period, what is said.
@@ -160,13 +162,41 @@ def test_a_write_is_tried_twice_and_a_refused_value_is_named_with_what_it_stayed
     assert red_eve.gx.profile() == (100, 30.0, 11)
     tries = Counter(path for path, _ in red_eve.gx.writes)
     assert tries == {gx.SOC: 1, gx.MIN_SOC: 2, gx.STATE: 2}
-    [push] = red_eve.internet.pushes
-    assert push["priority"] == "1"
-    assert "demain ROUGE" in push["description"]
-    refused = "MinSoc : 30 % -> 25 %, refusé par le GX, reste à 30 %"
-    for words in (refused, "BatteryLife : on -> off, confirmé"):
-        assert words in result.out
-        assert words in push["description"]
+    assert result.err == f"erreur : MinSoc non tenu, reste à 30 % : {NOT_HELD}\n"
+    assert red_eve.push("1").splitlines() == [
+        f"erreur : MinSoc non tenu, reste à 30 % : {NOT_HELD}",
+        "Demain ROUGE",
+        "Schedule 1 SoC : 80 % -> 100 %, confirmé",
+        "MinSoc : 30 % -> 25 %, non tenu",
+        "BatteryLife : on -> off, confirmé",
+    ]
+
+
+def test_a_value_that_another_program_puts_back_after_each_write_is_not_held(
+    red_eve: House,
+) -> None:
+    device = red_eve.gx
+    device.on_write = lambda _: device.values.update({gx.MIN_SOC: 40.0})
+    result = red_eve.run(scale=0.2)
+    assert result.code == 5
+    said = f"MinSoc non tenu, reste à 40 % : {NOT_HELD}"
+    assert said in result.err
+    assert said in red_eve.push("1")
+
+
+@pytest.mark.parametrize("nothing", [None, []], ids=["null", "[]"])
+def test_a_setting_without_value_is_named_at_once_and_the_others_are_set(
+    red_eve: House, nothing: Any
+) -> None:
+    red_eve.gx.values[gx.STATE] = nothing
+    start = time.monotonic()
+    result = red_eve.run()
+    assert time.monotonic() - start < 30, "not the 60 s of a GX that starts"
+    assert result.code == 5
+    said = "le GX n'a pas de valeur pour BatteryLife : fonction désactivée, ou ESS non configuré ?"
+    assert said in result.err
+    assert said in red_eve.push("1")
+    assert red_eve.gx.writes == [(gx.SOC, 100), (gx.MIN_SOC, 25)]
 
 
 def test_an_old_venus_whose_answers_to_the_first_read_come_after_the_write_works(
@@ -189,8 +219,8 @@ def test_a_setting_that_falls_silent_after_the_write_is_not_called_confirmed(
     result = red_eve.run(scale=0.1)
     assert result.code == 5
     assert len(red_eve.gx.writes) == 2 * 3, "each once more"
-    assert sum(line.endswith("publié, non confirmé") for line in result.out.splitlines()[:4]) == 3
-    assert "prêt" not in red_eve.internet.pushes[0]["description"]
+    assert result.out.count("publié, non confirmé") == 3
+    assert ", confirmé" not in red_eve.push("1")
 
 
 # ---- Silence -------------------------------------------------------------------------------------
@@ -214,11 +244,21 @@ def test_a_gx_without_live_numbers_is_no_test_broker_and_gets_nothing_written(
     result = red_eve.run("--verbose", scale=0.07)
     assert result.code == 5
     assert red_eve.writes() == []
-    [push] = red_eve.internet.pushes
     for words in (NOTHING, said):
-        assert words in push["description"]
+        assert words in red_eve.push("1")
         assert words in result.err
     assert "\x1b" not in result.text
+
+
+@pytest.mark.parametrize("mode", [[], ["--check"]], ids=["run", "--check"])
+def test_a_wrong_gxsn_names_every_gx_of_the_broker(red_eve: House, mode: list[str]) -> None:
+    neighbour = GxSimulator(red_eve.broker.port, sn=OTHER)
+    red_eve.secret(gxsn="b" * 12)
+    result = red_eve.run(*mode, scale=0.1)
+    assert result.code == 5
+    assert red_eve.writes() == []
+    assert f"annoncé ici : {OTHER}, {gx.SN}" in result.text
+    neighbour.close()
 
 
 def test_a_setting_that_only_a_retained_value_shows_is_named_and_the_others_are_set(
@@ -231,11 +271,11 @@ def test_a_setting_that_only_a_retained_value_shows_is_named_and_the_others_are_
     assert result.code == 5
     assert red_eve.gx.profile() == (100, 30.0, 11)
     assert "MinSoc" in result.err
-    assert "MinSoc : ? -> 25 %, ne répond pas" in red_eve.internet.pushes[0]["description"]
+    assert "MinSoc : ? -> 25 %, ne répond pas" in red_eve.push("1")
 
 
 def test_silent_read_only_settings_mean_nothing_and_are_not_waited_for(red_eve: House) -> None:
-    red_eve.gx.mute = {gx.DAY, gx.HUB4_MODE}
+    red_eve.gx.mute = {gx.DAY, gx.HUB4_MODE, gx.CHARGE, gx.CHARGE_STATUS}
     start = time.monotonic()
     result = red_eve.run()
     assert time.monotonic() - start < 20, "1 s, and much time for a busy machine"
@@ -253,7 +293,7 @@ def test_settings_that_go_away_while_hub4mode_is_waited_for_are_asked_again(
     def hook(path: str) -> None:
         if device.up and path == gx.HUB4_MODE and device.questions.count(path) == 2:
             device.settings_down()
-        device.up = device.up or len(device.questions) > 12
+        device.up = device.up or len(device.questions) > 15
 
     device.on_question = hook
     assert red_eve.run(scale=0.3).code == 0
@@ -267,13 +307,73 @@ def test_external_control_and_an_inactive_schedule_are_seen_on_a_gx_whose_settin
     device = red_eve.gx
     device.values |= {gx.HUB4_MODE: 3, gx.DAY: -7}
     device.up = False
-    device.on_question = lambda _: setattr(device, "up", len(device.questions) > 12)
+    device.on_question = lambda _: setattr(device, "up", len(device.questions) > 15)
     result = red_eve.run(scale=0.3)
     assert result.code == 0
     assert device.profile() == (100, 25.0, 2)
-    assert "Hub4Mode 3" in result.err
-    assert INACTIVE in result.out
-    assert INACTIVE in red_eve.internet.pushes[0]["description"]
+    for words in ("Hub4Mode 3", INACTIVE):
+        assert words in result.out
+        assert words in red_eve.push("1")
+
+
+# ---- Will it charge? -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (0, ""),
+        (1, " (pas d'assistant ESS)"),
+        (2, " (SoC de la batterie inconnu)"),
+        (4, " (Dynamic ESS ?)"),
+        (None, ""),
+    ],
+)
+def test_a_window_that_did_not_open_is_told_with_the_gxs_own_reason(
+    house: House, status: int | None, reason: str
+) -> None:
+    """Also when nothing had to change; Venus before 3.60 gives no reason."""
+    house.meter("BLEU", "BLEU", "HC")
+    house.gx.values |= {gx.CHARGE: 0, gx.CHARGE_STATUS: status or 0}
+    house.gx.mute = {gx.CHARGE_STATUS} if status is None else set()
+    result = house.run("--quiet")
+    assert result.code == 0
+    said = f"attention : {SHUT}{reason} ; --check dit ce qui ne va pas"
+    assert result.err == f"{said}\n"
+    assert said in house.push()
+
+
+def test_in_hp_the_window_is_not_asked_for(house: House) -> None:
+    house.meter("BLEU", "BLEU", "HP")
+    house.gx.values[gx.CHARGE] = 0
+    assert house.run("--quiet") == (0, "", "")
+
+
+@pytest.mark.parametrize(("period", "tomorrow"), [("HP", "BLEU"), ("HC", "ROUGE")])
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [(8, "lundi à vendredi"), (0, "dimanche"), (9, "samedi et dimanche"), (11, "par mois")],
+)
+def test_a_schedule_that_is_not_for_every_day_is_told_in_every_run(
+    house: House, period: str, tomorrow: str, day: int, words: str
+) -> None:
+    house.meter("BLEU", tomorrow, period)
+    house.gx.values[gx.DAY] = day
+    result = house.run("--quiet")
+    assert result.code == 0
+    assert words in result.err
+    assert words in house.push("1" if tomorrow == "ROUGE" else "0")
+
+
+@pytest.mark.parametrize(("day", "told"), [(-11, True), (-1, True), (7, False)])
+def test_an_inactive_schedule_is_said_and_may_be_a_choice(
+    red_eve: House, day: int, told: bool
+) -> None:
+    red_eve.gx.values |= {gx.DAY: day, gx.CHARGE: 0 if told else 1}
+    result = red_eve.run()
+    assert (result.code, result.err) == (0, "")
+    assert (INACTIVE in result.out) == told
+    assert (INACTIVE in red_eve.push("1")) == told
 
 
 # ---- Relay ---------------------------------------------------------------------------------------
@@ -314,6 +414,6 @@ def test_a_relay_that_is_not_manual_is_named_and_the_rest_is_set(
     result = house.run(at="2026-11-23T20:05", scale=0.1)
     assert result.code == code
     assert house.gx.values[gx.SOC] == 100
-    for words in (said, "Settings > Integrations > Relays"):
+    for words in (said, "Intégrations > Relais"):
         assert words in result.text
-        assert words in house.internet.pushes[0]["description"]
+        assert words in house.push("1")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
-from gx_simulator import DAY, MIN_SOC, SN, SOC, STATE, GxSimulator
+from gx_simulator import MIN_SOC, SN, SOC, STATE, GxSimulator
 from house import KEY, PROWL_OK, ROOT, SCRIPT, House, Reply, drip, http, silence
 
 import tempo_ess
@@ -29,7 +31,7 @@ FAILURES: list[tuple[int, dict[str, Any], str]] = [
     (4, {"gxport": 1}, "injoignable"),  # nobody listens there
     (5, {"gxsn": "a" * 12}, SN),
 ]
-BLUE, RED = "MinSoc 30 %, BatteryLife on", "MinSoc 25 %, BatteryLife off"
+CRONTAB = (ROOT / "crontab.example").read_text("utf-8")
 RED_DAY = {SOC: 100, MIN_SOC: 25.0, STATE: 10}  # what the GX holds on it
 
 
@@ -38,6 +40,10 @@ def red_eve(house: House) -> House:
     """BLEU today, ROUGE tomorrow, in HP: a run sets the schedule SoC from 80 to 100."""
     house.meter("BLEU", "ROUGE", "HP")
     return house
+
+
+# For a run with the real clock: no source is asked, and HP is warned of at no hour.
+RIGHT_AT_ANY_HOUR = "--today bleu --tomorrow rouge --period HP"
 
 
 @pytest.fixture
@@ -63,13 +69,6 @@ def absent(words: str, text: str) -> list[str]:
     return [word for word in words.split(" | ") if word not in text]
 
 
-def only_push(house: House, priority: str) -> str:
-    """The text of the one push, which has this priority."""
-    (push,) = house.internet.pushes
-    assert (push["event"], push["priority"]) == ("EDF TEMPO", priority)
-    return push["description"]
-
-
 # ---- --today, --tomorrow, --period ---------------------------------------------------------------
 
 
@@ -88,10 +87,12 @@ def test_only_what_is_not_imposed_is_asked(
     red_eve: House, gx: GxSimulator, arguments: str, asked: int, said: str, left: object
 ) -> None:
     red_eve.secret(use_api=True)
+    red_eve.internet.knows(d2026_11_23="ROUGE")
     result = red_eve.run(*arguments.split(), "--no-notify", at=AT["HC"])
     assert result.code == 0
     assert len(red_eve.eco.requests) == asked
-    assert red_eve.internet.connects == []
+    asks_web = asked and "--tomorrow" not in arguments
+    assert bool(red_eve.internet.connects) == bool(asks_web)
     assert said in result.out
     assert result.out.count("(imposé") == arguments.count("--")
     assert ("EcoDevice" in result.out) == (asked > 0)
@@ -135,8 +136,7 @@ def test_the_recharge_is_warned_of_before_anything_is_written(
     ("place", "arguments", "shown"),
     [
         ("house", ["--dry-run"], "80 % | 100 % | 30 % | 25 % | on | off"),
-        ("house", ["--dry-run", "--no-confirm"], "80 % | 100 %"),
-        ("test_broker", ["--dry-run"], "100 % | 25 % | off"),
+        ("test_broker", ["--dry-run"], "broker de test"),
     ],
 )
 def test_dry_run_shows_the_difference_and_touches_nothing(
@@ -158,7 +158,7 @@ def test_exit_codes_as_usual_without_a_push(
     red_eve: House, option: str, code: int, changes: dict[str, Any], word: str
 ) -> None:
     red_eve.secret(**changes)
-    result = red_eve.run(option, scale=0.2, limits={"GX_CONNECT": 2})
+    result = red_eve.run(option, scale=0.2, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5})
     assert result.code == code
     assert word in result.err
     assert red_eve.writes() == []
@@ -174,10 +174,11 @@ def test_dry_run_with_a_silent_setting_is_exit_5(red_eve: House, gx: GxSimulator
 def test_quiet_evening_says_nothing_and_is_pushed_only_with_a_key(
     red_eve: House, key: str, pushes: int
 ) -> None:
-    red_eve.secret(prowlkey=key)
+    red_eve.secret(prowlkey=key, use_api=True)
+    red_eve.internet.knows(d2026_11_23="ROUGE")
     assert red_eve.run("--quiet") == (0, "", "")
     assert red_eve.writes() == CHARGED
-    assert len(red_eve.internet.connects) == pushes
+    assert len(red_eve.internet.pushes) == pushes
 
 
 def test_default_output_is_a_few_short_lines(house: House) -> None:
@@ -213,9 +214,17 @@ def test_version(house: House) -> None:
     assert house.run("--version") == (0, f"tempo_ess {tempo_ess.__version__}\n", "")
 
 
-def test_help_is_french_and_names_every_option(house: House) -> None:
+@pytest.mark.parametrize("end", ["--quiet\r", "--quiet \r"], ids=ascii)
+def test_a_crontab_pasted_from_windows_works(red_eve: House, end: str) -> None:
+    assert red_eve.run(*end.split(" ")) == (0, "", "")
+    assert red_eve.writes() == CHARGED
+
+
+def test_help_is_french_and_names_every_option_in_80_columns(house: House) -> None:
     result = house.run("--help")
     assert (result.code, result.err) == (0, "")
+    assert max(len(line) for line in result.out.splitlines()) <= 80
+    assert result.out.count("  tempo_ess.py --") == 3, "three examples"
     options = "config dry-run check today tomorrow period no-confirm no-notify quiet verbose"
     assert [name for name in options.split() if f"--{name}" not in result.out] == []
     assert "couleur" in result.out
@@ -225,15 +234,19 @@ def test_help_is_french_and_names_every_option(house: House) -> None:
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
-        ("--foo", "--foo"),
-        ("--tod rouge", "--tod"),
-        ("--today", "--today"),
-        ("--today vert", "--today"),
-        ("--period HX", "--period"),
-        ("--quiet --verbose", "--verbose et --quiet"),
-        ("--dry-run --check", "--check et --dry-run"),
-        ("--quiet=3", "--quiet"),
-        ("rouge", "un mot de trop"),
+        ("--foo", "option ou mot inconnu : --foo"),
+        ("--tod rouge", "option ou mot inconnu : --tod rouge"),
+        ("rouge", "option ou mot inconnu : rouge"),
+        ("--today", "--today demande une valeur"),
+        ("--today --quiet", "--today demande une valeur"),
+        ("--config", "--config demande une valeur"),
+        ("--today vert", "--today vert : il faut bleu, blanc ou rouge"),
+        ("--period HX", "--period HX : il faut HP ou HC"),
+        ("--quiet --verbose", "--verbose et --quiet s'excluent"),
+        ("--dry-run --check", "--check et --dry-run s'excluent"),
+        ("--dry-run --no-confirm", "--no-confirm et --dry-run s'excluent"),
+        ("--check --no-confirm", "--no-confirm et --check s'excluent"),
+        ("--quiet=3", "--quiet ne prend pas de valeur"),
     ],
 )
 def test_wrong_option_is_one_french_sentence(house: House, arguments: str, wrong: str) -> None:
@@ -246,15 +259,14 @@ def test_wrong_option_is_one_french_sentence(house: House, arguments: str, wrong
 
 
 def test_secret_beside_the_script_is_the_default_from_any_directory(house: House) -> None:
-    house.meter("BLEU", "ROUGE", "HC")  # remarked on at no hour, as HP would be at night
     home = house.folder / "home"
     home.mkdir()
     script = shutil.copy(SCRIPT, home)
     shutil.move(house.secret(), home)
-    command = f"{sys.executable} {script}"  # without -B and without --config
+    command = f"{sys.executable} {script} {RIGHT_AT_ANY_HOUR}"  # without -B and without --config
     result = house.run(executable=python(house, command))
     assert (result.code, result.err) == (0, "")
-    assert (SOC, '{"value":100}') in house.writes()
+    assert house.writes() == CHARGED
     assert sorted(path.name for path in home.iterdir()) == ["secret.py", "tempo_ess.py"]
 
 
@@ -272,58 +284,125 @@ def test_output_that_cannot_be_written_stops_nothing(red_eve: House, redirection
     assert len(red_eve.internet.pushes) == 1
 
 
-def test_missing_package_is_a_sentence(house: House) -> None:
+def test_a_missing_package_outside_the_venv_gives_the_command_with_it(house: House) -> None:
     bare = python(house, f'{sys.executable} -S "$@"')
     code, _, said = house.run(executable=bare)
     assert (code, len(said.splitlines())) == (2, 1)
-    assert absent(f"erreur | paho | {ROOT}/.venv/bin/python {SCRIPT} --config", said) == []
+    assert absent(f"erreur | paho | lancez : {ROOT}/.venv/bin/python {SCRIPT} --config", said) == []
+
+
+@pytest.fixture
+def venv(house: House) -> Path:
+    """A copy of the script, beside it a .venv that a system upgrade has left without packages."""
+    (house.folder / "home").mkdir()
+    shutil.copy(SCRIPT, house.folder / "home")
+    made = house.folder / "home/.venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    return made
+
+
+def test_a_venv_that_lost_its_packages_is_to_be_made_again(house: House, venv: Path) -> None:
+    command = python(house, f"{venv}/bin/python {venv.parent}/tempo_ess.py --quiet")
+    code, _, said = house.run(executable=command)
+    assert (code, len(said.splitlines())) == (2, 1)
+    again = (
+        f"python3 -m venv --clear {venv} | {venv}/bin/pip install 'paho-mqtt>=2.1' requests pyprowl"
+    )
+    assert absent(again, said) == []
+
+
+def test_a_crontab_line_fails_aloud_when_the_venv_points_nowhere(house: House, venv: Path) -> None:
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to("/nowhere/python3.11")
+    (line,) = {one for one in CRONTAB.splitlines() if one.startswith("5 20 ")}
+    command = line.split(" ", 5)[5].replace("tempo-ess", "home")
+    shell = {"HOME": str(house.folder), "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command], env=shell, cwd=house.folder, capture_output=True, check=False
+    )
+    assert ended.returncode == 127
+    assert b"not found" in ended.stderr
+
+
+def test_no_time_zone_data_is_a_sentence(house: House) -> None:
+    result = house.run(executable=python(house, f'{sys.executable} "$@"'), env={"PYTHONTZPATH": ""})
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert "sudo apt install tzdata" in result.err
 
 
 # ---- Notification --------------------------------------------------------------------------------
 
 
+CHARGE, LESS = "Schedule 1 SoC : 80 % -> 100 %", "Schedule 1 SoC : 100 % -> 80 %"
+RED = ["MinSoc : 30 % -> 25 %, confirmé", "BatteryLife : on -> off, confirmé"]
+BLUE = ["MinSoc : 25 % -> 30 %, confirmé", "BatteryLife : off -> on, confirmé"]
+
+
 @pytest.mark.parametrize(
-    ("today", "tomorrow", "period", "held", "text"),
+    ("today", "tomorrow", "period", "held", "lines"),
     [
-        ("BLEU", "ROUGE", "HP", {}, f"Demain ROUGE : charge 100 % (confirmée) ; à 22 h {RED}"),
-        ("BLANC", "BLEU", "HP", {}, f"Demain BLEU : charge 80 % (confirmée) ; à 22 h {BLUE}"),
-        ("BLEU", "ROUGE", "HC", {SOC: 100}, f"Demain ROUGE, prêt : {RED} (confirmés)"),
-        ("ROUGE", "BLEU", "HC", RED_DAY, f"Demain BLEU, prêt : charge 80 %, {BLUE} (confirmés)"),
+        ("BLEU", "ROUGE", "HP", {}, [f"{CHARGE}, confirmé"]),
+        ("BLEU", "ROUGE", "HP", {SOC: 100}, ["Schedule 1 SoC : 100 % -> 100 %, déjà en place"]),
+        ("BLEU", "ROUGE", "HC", {}, [f"{CHARGE}, confirmé", *RED]),
+        ("ROUGE", "BLEU", "HC", RED_DAY, [f"{LESS}, confirmé", *BLUE]),
         ("BLANC", "BLEU", "HC", {}, None),
-        ("ROUGE", "ROUGE", "HC", {}, None),
+        ("ROUGE", "ROUGE", "HC", RED_DAY, None),
     ],
 )
 def test_a_colour_change_is_pushed_in_hp_and_in_hc_when_something_changed(
-    house: House, today: str, tomorrow: str, period: str, held: Any, text: str | None
+    house: House, today: str, tomorrow: str, period: str, held: Any, lines: list[str] | None
 ) -> None:
+    """With the lines of the terminal."""
     house.meter(today, tomorrow, period)
     house.gx.values |= held  # else what belongs to a blue day
-    assert house.run(at=AT[period]).code == 0
-    if text:
-        assert only_push(house, "1" if tomorrow == "ROUGE" else "0") == text
+    result = house.run(at=AT[period])
+    assert (result.code, result.err) == (0, "")
+    if lines:
+        told = [f"Demain {tomorrow}", *lines]
+        assert house.push("1" if tomorrow == "ROUGE" else "0").splitlines() == told
+        assert result.out.splitlines()[-len(told) :] == told
     else:
         assert house.internet.connects == []
+
+
+def test_a_warning_is_pushed_once_after_the_settings(red_eve: House, gx: GxSimulator) -> None:
+    """Also when no change of colour is; with the words of the terminal."""
+    red_eve.meter("BLEU", "BLEU", "HC")
+    gx.values[MIN_SOC] = 20.0
+    result = red_eve.run("--quiet")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.startswith("attention : MinSoc était à 20 % au lieu de 30 %")
+    assert red_eve.push().splitlines() == [
+        "Schedule 1 SoC : 80 % -> 80 %, déjà en place",
+        "MinSoc : 20 % -> 30 %, confirmé",
+        "BatteryLife : on -> on, déjà en place",
+        result.err.strip(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "pushes"), [("--quiet", 1), ("--no-notify", 0), ("--dry-run", 0)]
+)
+def test_a_wrong_value_is_pushed_with_a_key_that_can_be_read(
+    red_eve: House, option: str, pushes: int
+) -> None:
+    red_eve.secret(chgbleu="80", prowkey="x")
+    result = red_eve.run(option)
+    assert result.code == 2
+    assert len(red_eve.internet.pushes) == pushes
+    if pushes:
+        for words in ("chgbleu = '80'", "prowkey inconnu"):
+            assert words in result.err
+            assert words in red_eve.push("1")
 
 
 def test_no_confirm_claims_nothing(test_broker: House) -> None:
     test_broker.meter("BLEU", "ROUGE", "HC")
     assert test_broker.run("--no-confirm").code == 0
-    text = only_push(test_broker, "1")
+    text = test_broker.push("1")
     assert text.startswith("Demain ROUGE")
     assert absent("100 % | 25 % | off | publié, non confirmé", text) == []
-    assert present("(confirmé | prêt", text) == []
-
-
-@pytest.mark.parametrize(("day", "told"), [(-11, True), (-1, True), (0, False)])
-def test_inactive_schedule_is_said_and_is_no_failure(
-    red_eve: House, gx: GxSimulator, day: int, told: bool
-) -> None:
-    gx.values[DAY] = day
-    result = red_eve.run()
-    assert (result.code, result.err) == (0, "")
-    said = "Schedule 1 inactif : pas de recharge programmée"
-    assert (said in result.out) == told
-    assert (said in only_push(red_eve, "1")) == told
+    assert ", confirmé" not in text
 
 
 def test_push_comes_after_the_gx_work(red_eve: House, gx: GxSimulator) -> None:
@@ -337,13 +416,16 @@ def test_a_failure_is_pushed_and_keeps_its_code_when_the_push_fails(
 ) -> None:
     red_eve.secret(**LOGINS, **changes)
     red_eve.internet.prowl = lambda request: silence()
-    result = red_eve.run("--quiet", scale=0.2, limits={"GX_CONNECT": 2, "PROWL": 0.5})
+    result = red_eve.run(
+        "--quiet", scale=0.2, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "PROWL": 0.5}
+    )
     assert (result.code, result.out) == (code, "")
-    *_, error, warning = result.err.splitlines()
-    assert error.startswith("erreur")
+    error, warning = result.err.splitlines()
     assert absent("attention | Prowl : pas de réponse à temps", warning) == []
-    text = only_push(red_eve, "1")
+    text = red_eve.push("1")
     assert absent(f"{word} | le GX garde ses réglages", text) == []
+    assert text.startswith(error)
+    assert ("Demain ROUGE" in text) == (code != 3)
     assert present(SECRETS, result.err + text) == []
 
 
@@ -355,7 +437,7 @@ def test_bug_is_exit_1_with_a_traceback_and_a_push(
     assert (result.code, result.out) == (1, "")
     assert "Traceback (most recent call last)" in result.err
     assert KEY not in result.err
-    assert "bogue" in only_push(red_eve, "1")
+    assert "bogue" in red_eve.push("1")
 
 
 def test_ctrl_c_is_no_bug(red_eve: House, monkeypatch: pytest.MonkeyPatch) -> None:
