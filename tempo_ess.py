@@ -290,7 +290,7 @@ def same_mode(one: Value, other: Value) -> bool:
     return any(one in mode and other in mode for mode in modes)
 
 
-def state(is_on: bool) -> int:
+def battery_life_state(is_on: bool) -> int:
     """The State that turns BatteryLife on or off."""
     return STATE_ON if is_on else STATE_OFF
 
@@ -347,7 +347,11 @@ SCHEDULES = f"{CGWACS}BatteryLife/Schedule/Charge/"
 SOC = Setting(f"{SCHEDULES}0/Soc", "Schedule 1 SoC", percent)
 MIN_SOC = Setting(f"{CGWACS}BatteryLife/MinimumSocLimit", "MinSoc", percent)
 BATTERY_LIFE = Setting(
-    f"{CGWACS}BatteryLife/State", "BatteryLife", words_for(STATE_WORDS), same_mode, state
+    f"{CGWACS}BatteryLife/State",
+    "BatteryLife",
+    words_for(STATE_WORDS),
+    same=same_mode,
+    written=battery_life_state,
 )
 # The settings that follow tomorrow's colour, and how their variables in secret.py begin: chgbleu,
 # chgblanc, chgrouge. One more needs its row here and above, its three variables in Config and its
@@ -1569,7 +1573,7 @@ def write_and_confirm(link: Link) -> None:
         due = [setting for setting in due if state.may_write(setting)]
 
 
-def check_presence(state: GxState) -> bool:
+def is_our_gx(state: GxState) -> bool:
     """Whether our GX answered; False on a test broker; Failure when another or a silent GX is."""
     if any(state.has_answered(setting) for setting in state.target):
         return True
@@ -1591,7 +1595,7 @@ def check_presence(state: GxState) -> bool:
             )
 
 
-def demand(state: GxState, *fine: Outcome) -> None:
+def require(state: GxState, *fine: Outcome) -> None:
     """Failure that names each setting whose outcome is none of these."""
     complaints = [
         complaint(setting, outcome, state)
@@ -1610,16 +1614,16 @@ def work(link: Link, dry_run: bool) -> None:
     """
     state = link.state
     read(link)
-    is_our_gx = check_presence(state)
+    is_there = is_our_gx(state)
     if dry_run:
-        if is_our_gx:
-            demand(state, Outcome.IN_PLACE, Outcome.NOT_WRITTEN, Outcome.OWNERS_CHOICE)
+        if is_there:
+            require(state, Outcome.IN_PLACE, Outcome.NOT_WRITTEN, Outcome.OWNERS_CHOICE)
         else:
             log.info("aucun GX ne répond : c'est un broker de test, ou gxsn n'est pas le sien")
         return
-    if is_our_gx:
+    if is_there:
         write_and_confirm(link)
-        demand(state, Outcome.IN_PLACE, Outcome.CONFIRMED, Outcome.OWNERS_CHOICE)
+        require(state, Outcome.IN_PLACE, Outcome.CONFIRMED, Outcome.OWNERS_CHOICE)
         return
     write(link, state.target)
     raise Failure(

@@ -509,29 +509,38 @@ class House:
         return Popen(command, encoding="utf-8", **options)
 
     def run(
-        self, *arguments: str, at: str = "", scale: float = 1, limits: Limits = None, **popen: Any
+        self,
+        *arguments: str,
+        at: str = "",
+        scale: float = 1,
+        limits: Limits = None,
+        env: dict[str, str] | None = None,
+        **popen: Any,
     ) -> Result:
         """Run the script to its end: in this process, unless streams are the point."""
-        result = self._run(*arguments, at=at, scale=scale, limits=limits, **popen)
+        if popen:
+            process = self.start(*arguments, at=at, scale=scale, env=env or {}, **popen)
+            out, err = process.communicate(timeout=330)
+            result = Result(process.returncode, out or "", err or "")
+        else:
+            at = at or self.suitable_time()
+            result = self._run_here([*self.config, *arguments], at, scale, limits or {}, env or {})
         unknown = self.gx.unknown if hasattr(self, "gx") else set()
         assert not unknown, f"gx_simulator.py does not know {unknown}: every run waits for it"
         return result
 
-    def _run(self, *arguments: str, at: str, scale: float, limits: Limits, **popen: Any) -> Result:
-        if popen:
-            process = self.start(*arguments, at=at, scale=scale, **popen)
-            out, err = process.communicate(timeout=330)
-            return Result(process.returncode, out or "", err or "")
+    def _run_here(
+        self, arguments: list[str], at: str, scale: float, limits: dict[str, float], env: Any
+    ) -> Result:
         output, errors = io.StringIO(), io.StringIO()
         with (
-            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.dict(os.environ, self.environment | env, clear=True),
             redirect_stdout(output),
             redirect_stderr(errors),
         ):
             time.tzset()
             try:
-                at = at or self.suitable_time()
-                code = drive([*self.config, *arguments], at, scale, limits or {})
+                code = drive(arguments, at, scale, limits)
             except SystemExit as end:
                 code = int(str(end.code))
         time.tzset()  # back to the environment's own zone

@@ -241,7 +241,7 @@ def test_a_gx_without_live_numbers_is_no_test_broker_and_gets_nothing_written(
     red_eve.gx.leave_no_serial()
     red_eve.gx.mute = set(red_eve.gx.values)
     red_eve.gx.on_question = lambda _: red_eve.gx.client.publish(topic, payload)
-    result = red_eve.run("--verbose", scale=0.07)
+    result = red_eve.run("--verbose", scale=0.03)
     assert result.code == 5
     assert red_eve.writes() == []
     for words in (NOTHING, said):
@@ -411,7 +411,7 @@ def test_a_relay_that_is_not_manual_is_named_and_the_rest_is_set(
     house.gx.values[gx.RELAY_2_FUNCTION] = function
     house.meter("BLANC", "ROUGE", "HP")
     house.secret(relais=2)
-    result = house.run(at="2026-11-23T20:05", scale=0.1)
+    result = house.run(at="2026-11-23T20:05", scale=0.03)
     assert result.code == code
     assert house.gx.values[gx.SOC] == 100
     for words in (said, "Intégrations > Relais"):

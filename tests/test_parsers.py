@@ -103,7 +103,7 @@ answers = wholes | st.builds(edited, wholes, edits) | st.binary()
 one_house = [HealthCheck.function_scoped_fixture]  # for all the runs
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=one_house)
+@settings(max_examples=50, deadline=None, suppress_health_check=one_house)
 @given(answer=answers, payload=bodies | st.binary())
 def test_a_run_survives_arbitrary_answers(house: House, answer: bytes, payload: bytes) -> None:
     end_well(house, answer, payload)
