@@ -34,6 +34,7 @@ import ast
 import difflib
 import json
 import logging
+import operator
 import os
 import re
 import socket
@@ -62,10 +63,8 @@ try:
     import pyprowl  # type: ignore[import-untyped]
     import requests
     from paho.mqtt.enums import CallbackAPIVersion  # absent before paho-mqtt 2
-
-    PARIS = ZoneInfo("Europe/Paris")
 except ImportError as missing:
-    if Path(sys.prefix).resolve() == VENV:  # a system upgrade gave it another Python
+    if Path(sys.prefix).resolve() == VENV.resolve():  # a system upgrade gave it another Python
         remedy = (
             f"refaites .venv : python3 -m venv --clear {VENV}"
             f" puis {VENV}/bin/pip install 'paho-mqtt>=2.1' requests pyprowl"
@@ -74,6 +73,9 @@ except ImportError as missing:
         remedy = f"lancez : {VENV}/bin/python {' '.join(sys.argv)}"
     print(f"erreur : {missing.name} manque à ce Python ; {remedy}", file=sys.stderr)
     raise SystemExit(2) from None
+
+try:
+    PARIS = ZoneInfo("Europe/Paris")
 except ZoneInfoNotFoundError:
     remedy = "sudo apt install tzdata"
     print(f"erreur : cette machine n'a pas les fuseaux horaires : {remedy}", file=sys.stderr)
@@ -96,11 +98,15 @@ class Exit(IntEnum):
     UNCONFIRMED = 5  # published but not confirmed, silent, or not held
 
 
-# Three kinds of expected failure, each with a French sentence; the rest is a bug.
+# There are three kinds of expected failure, each with a French sentence. All else is a bug.
 #
-#   Failure    ends the run        raised wherever it cannot go on   caught by main
-#   NoAnswer   a source is down    raised by the meter and the web   caught where they are asked
-#   Lost       a try failed        raised by the link to the GX      caught by set_gx, the retrier
+#   exception  what it means        who raises it            what follows
+#   Failure    the run cannot go on  any stage of the run    main says it and exits with its code
+#   NoAnswer   a source is down      the meter, the web      the next source is asked
+#   Lost       a try at the GX       the link to the GX      set_gx tries again, or raises Failure
+#              failed
+#
+# --check makes a line of each and goes on.
 
 
 class Failure(Exception):
@@ -133,8 +139,8 @@ NOTHING_WRITTEN = "rien n'a été écrit, le GX garde ses réglages"
 
 log = logging.getLogger("tempo_ess")
 
-# Two more levels between information and warning, for the push: a result stands in a push that is
-# due, news make it due.
+# Two levels between information and warning, for the push: NEWS make one due; a RESULT stands in
+# it, but is no reason for one.
 RESULT = logging.INFO + 1
 NEWS = logging.INFO + 2
 
@@ -164,7 +170,7 @@ class Voice(logging.Handler):
 
 
 def open_output() -> Voice:
-    """Information and results on stdout, warnings and errors on stderr; all but the first is kept.
+    """Send warnings and errors to stderr and the rest to stdout; keep what may be pushed.
 
     What cannot be written (full disk, closed pipe) never stops a run.
     """
@@ -226,7 +232,7 @@ def paris_now() -> datetime:
 
 def is_night(now: datetime) -> bool:
     """Whether the Paris clock says HC."""
-    return not 6 <= now.hour < 22
+    return now.hour >= 22 or now.hour < 6
 
 
 def tempo_days(now: datetime) -> tuple[str, str]:
@@ -236,11 +242,11 @@ def tempo_days(now: datetime) -> tuple[str, str]:
 
 
 def is_tomorrow_settled(now: datetime) -> bool:
-    """Whether the web's word for tomorrow counts: from 12:00 of the TEMPO day on.
+    """Whether the web's word for tomorrow counts: from 12:00 until the TEMPO day ends at 06:00.
 
     RTE's choice binds at 10:30; changes were seen until 11:15 [rte-tempo #5].
     """
-    return not 6 <= now.hour < 12
+    return now.hour >= 12 or now.hour < 6
 
 
 # ---- Settings of the GX --------------------------------------------------------------------------
@@ -271,20 +277,16 @@ def hours(seconds: Value) -> str:
     return f"{float(seconds) / 3600:g} h"
 
 
-def words_for(words: Mapping[Any, str]) -> Callable[[Value], str]:
-    """A function that words a value: by this table, else as it is."""
+def from_table(words: Mapping[Any, str]) -> Callable[[Value], str]:
+    """A function that looks a value up in this table; one that is not there is shown as it is."""
     return lambda value: words.get(value, printable(value))
-
-
-def equal(one: Value, other: Value) -> bool:
-    """Whether two values are the same; 30.0 is 30."""
-    return one == other
 
 
 def same_mode(one: Value, other: Value) -> bool:
     """Whether two States of BatteryLife are the same mode; one outside 1..12 is like no other.
 
-    Never by integer: writing the mode that is there already disturbs the GX's state machine.
+    They are never compared as integers: to write the mode that the GX is in already would disturb
+    its state machine.
     """
     modes = (STATES_ON, [STATE_KEEP_CHARGED], STATES_OFF)
     return any(one in mode and other in mode for mode in modes)
@@ -300,10 +302,10 @@ class Setting(NamedTuple):
 
     path: str
     label: str
-    words: Callable[[Value], str]
-    same: Callable[[Value, Value], bool] = equal
-    written: Callable[[Any], int] = int  # how a value of secret.py is written
-    is_text: bool = False  # else it is a number
+    words: Callable[[Value], str]  # the value for a person
+    same: Callable[[Value, Value], bool] = operator.eq  # 30.0 is 30
+    to_gx: Callable[[Any], int] = int  # what is written for a value of secret.py
+    is_text: bool = False  # else its values are numbers
 
     def text(self, value: Value | None) -> str:
         """The value for a person; ? for one that is not known."""
@@ -349,36 +351,42 @@ MIN_SOC = Setting(f"{CGWACS}BatteryLife/MinimumSocLimit", "MinSoc", percent)
 BATTERY_LIFE = Setting(
     f"{CGWACS}BatteryLife/State",
     "BatteryLife",
-    words_for(STATE_WORDS),
+    from_table(STATE_WORDS),
     same=same_mode,
-    written=battery_life_state,
+    to_gx=battery_life_state,
 )
-# The settings that follow tomorrow's colour, and how their variables in secret.py begin: chgbleu,
-# chgblanc, chgrouge. One more needs its row here and above, its three variables in Config and its
+# The settings that follow tomorrow's colour, and how their variables in secret.py begin. One more
+# (it will be written in HC) needs its row here and above, its three variables in Config and its
 # lines in secret.py.example.
 PROFILE = {SOC: "chg", MIN_SOC: "min", BATTERY_LIFE: "bl"}
 
-DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", words_for(DAY_WORDS))
-HUB4_MODE = Setting(f"{CGWACS}Hub4Mode", "mode ESS (Hub4Mode)", words_for(HUB4_WORDS))
+
+def variable_name(setting: Setting, couleur: Couleur) -> str:
+    """Like chgbleu."""
+    return PROFILE[setting] + couleur.lower()
+
+
+DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", from_table(DAY_WORDS))
+HUB4_MODE = Setting(f"{CGWACS}Hub4Mode", "mode ESS (Hub4Mode)", from_table(HUB4_WORDS))
 # The GX's own word on tonight's charge; the second one since Venus 3.60.
 CHARGE = Setting(
-    "system/0/Control/ScheduledCharge", "charge de cette nuit", words_for(CHARGE_WORDS)
+    "system/0/Control/ScheduledCharge", "charge de cette nuit", from_table(CHARGE_WORDS)
 )
 CHARGE_STATUS = Setting(
     "system/0/Control/ScheduledChargeStatus",
     "charge programmée",
-    words_for(CHARGE_STATUS_WORDS),
+    from_table(CHARGE_STATUS_WORDS),
 )
 RELAYS = {
-    1: Setting("system/0/Relay/0/State", "Relais 1", words_for(RELAY_WORDS)),
-    2: Setting("system/0/Relay/1/State", "Relais 2", words_for(RELAY_WORDS)),
+    1: Setting("system/0/Relay/0/State", "Relais 1", from_table(RELAY_WORDS)),
+    2: Setting("system/0/Relay/1/State", "Relais 2", from_table(RELAY_WORDS)),
 }
 RELAY_FUNCTIONS = {
     1: Setting(
-        "settings/0/Settings/Relay/Function", "fonction relais 1", words_for(FUNCTION_WORDS)
+        "settings/0/Settings/Relay/Function", "fonction relais 1", from_table(FUNCTION_WORDS)
     ),
     2: Setting(
-        "settings/0/Settings/Relay/1/Function", "fonction relais 2", words_for(FUNCTION_WORDS)
+        "settings/0/Settings/Relay/1/Function", "fonction relais 2", from_table(FUNCTION_WORDS)
     ),
 }
 
@@ -391,8 +399,8 @@ RELAY_ADVICE = (
     " (Settings > Integrations > Relays > Function, Manual)"
 )
 
-Values = dict[Setting, Value]
-Target = dict[Setting, int]
+Values = dict[Setting, Value]  # as they are on the GX
+Target = dict[Setting, int]  # as they are written
 
 
 # ---- Configuration -------------------------------------------------------------------------------
@@ -466,13 +474,14 @@ def are_colours(value: object) -> bool:
 ADDRESS = 'une adresse avec des points, sans virgule, comme "192.168.1.50", ou un nom'
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 USE_ECO_HINT = "sans EcoDevice, enlevez le # devant use_eco et mettez False"
-# Without which, and all of them right, the GX is not tried: a password could go out in clear.
+# How the GX is reached. While one of them is wrong --check leaves the GX alone: a password could be
+# sent in clear.
 GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")
 
 
 @dataclass(frozen=True)
 class Config:
-    """The variables of secret.py; an empty text or None is one that is not set."""
+    """The variables of secret.py. One that is missing there, empty or None has its default."""
 
     ecodevice: str = variable("", is_address, f"{ADDRESS}, avec :port si besoin ({USE_ECO_HINT})")
     ecouser: str = any_text()
@@ -509,8 +518,8 @@ class Config:
     def profile(self, couleur: Couleur) -> Target:
         """What the GX holds on a day of this colour, as it is written."""
         return {
-            setting: setting.written(getattr(self, prefix + couleur.lower()))
-            for setting, prefix in PROFILE.items()
+            setting: setting.to_gx(getattr(self, variable_name(setting, couleur)))
+            for setting in PROFILE
         }
 
     def port(self) -> int:
@@ -548,7 +557,7 @@ def pinned_context(cert: str) -> ssl.SSLContext:
 
 
 def read_text(path: Path) -> str:
-    """The text of secret.py; Failure when it is absent, unreadable or no UTF-8."""
+    """The text of secret.py. May raise Failure: it is absent, unreadable or no UTF-8."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -579,7 +588,7 @@ def read_assignments(path: Path) -> tuple[dict[str, Any], Problems]:
     """The names of secret.py with their values, and a problem for each line that is no assignment.
 
     It is read as data and never executed. A line is named by its number and not quoted, nor are
-    Python's own words, since both can show a key. Failure when it cannot be read at all.
+    Python's own words, since both can show a key. May raise Failure: it cannot be read at all.
     """
     source = read_text(path)
     try:
@@ -596,9 +605,9 @@ def read_assignments(path: Path) -> tuple[dict[str, Any], Problems]:
     problems: Problems = {}
     for statement in statements:
         match statement:
-            case ast.Expr(ast.Constant(str())):
+            case ast.Expr(value=ast.Constant(value=str())):
                 continue  # a text alone, like a docstring
-            case ast.Assign([ast.Name(name)], value):
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 try:
                     names[name] = ast.literal_eval(value)
                 except (ValueError, TypeError, RecursionError, MemoryError):
@@ -621,8 +630,7 @@ def add_joint_problems(config: Config, problems: Problems) -> None:
         problems["use_api"] = "use_eco = False, use_api = False : il faut True à l'un des deux"
     for couleur in Couleur:
         profile = config.profile(couleur)
-        chg = f"chg{couleur.lower()}"  # the names in secret.py
-        min_ = f"min{couleur.lower()}"
+        chg, min_ = variable_name(SOC, couleur), variable_name(MIN_SOC, couleur)
         if profile[MIN_SOC] > profile[SOC] and not problems.keys() & {chg, min_}:
             given = f"{min_} = {profile[MIN_SOC]}"
             problems[min_] = f"{given} : il faut au plus {chg} = {profile[SOC]}"
@@ -655,7 +663,7 @@ def misspelt(names: Collection[str]) -> list[str]:
 def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
     """The configuration, with defaults for what is missing or wrong; all problems; the hints.
 
-    Failure when secret.py cannot be read.
+    May raise Failure: secret.py cannot be read.
     """
     names, problems = read_assignments(path)
     right: dict[str, Any] = {}
@@ -671,6 +679,7 @@ def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
             given = "(masqué)" if rule.is_secret else repr(value)[:40]
             problems[name] = f"{name} = {given} : il faut {rule.wanted}"
     config = Config(**right)
+    config = replace(config, gxsn=config.gxsn.lower())
     if config.gxcert:
         config = replace(config, gxcert=str(path.parent / config.gxcert))
     add_joint_problems(config, problems)
@@ -685,9 +694,10 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
-    (many meters never announce a blue day); but in HC the charge stays as it is, since the 20:05
-    run knew as much or more. Every run sets the relay, if there is one; cron then also runs after
-    relais_debut and relais_fin (crontab.example).
+    (many meters never announce a blue day). In HC the charge then stays as it is: the 20:05 run
+    knew as much or more, and if it was missed, the last charge is no worse than a guess. Every run
+    sets the relay, if there is one; cron then also runs after relais_debut and relais_fin
+    (crontab.example).
     """
     target = config.profile(tempo.demain or tempo.aujourdhui)
     if tempo.periode is Periode.HP:
@@ -701,14 +711,15 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     return target
 
 
-def foreign_changes(written: Target, last_evening: Target, before: Values) -> list[str]:
+def foreign_changes(written: Target, todays_profile: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    last_evening: the values of today's colour. What was neither these nor the target came from
-    elsewhere. (A value can be the target, and yet be written: a GX that restarts loses it.)
+    Yesterday evening's run left today's profile there, or an earlier run of this evening already
+    left what this one wrote (a GX that restarts can lose it again). Any other value came from
+    elsewhere.
     """
     remarks = []
-    for setting, expected in last_evening.items():
+    for setting, expected in todays_profile.items():
         if setting not in written or setting not in before:
             continue
         was = before[setting]
@@ -736,7 +747,7 @@ class Outcome(StrEnum):
 def is_change_to_announce(tempo: Tempo, outcomes: Mapping[Setting, Outcome]) -> bool:
     """Whether a change of colour is news: in HP always, in HC when the run changed something.
 
-    In HP it announces the night (a relay's run of the afternoon does so, too).
+    In HP it announces the night, at each run: one that cron makes for the relay tells it again.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return False
@@ -750,8 +761,9 @@ def why_no_charge(values: Values, now: datetime) -> str | None:
     """A sentence when the GX says that tonight's charge has not begun, though it should have.
 
     Whatever the cause (day, hours, the GX's zone or clock, Dynamic ESS, no ESS assistant), it is
-    the proof that no setting can give. None where the GX does not know the path, out of the night,
-    and where the owner chose so: Schedule 1 inactive, Keep batteries charged, external control.
+    the proof that no setting can give. None where the GX does not know the path, where the owner
+    chose so (Schedule 1 inactive, Keep batteries charged, external control), and by day: Schedule 1
+    follows a clock and not the meter, so the period does not count here.
     """
     chosen = (
         values.get(DAY) in DAYS_OFF
@@ -767,7 +779,7 @@ def why_no_charge(values: Values, now: datetime) -> str | None:
 
 # ---- Waiting and HTTP ----------------------------------------------------------------------------
 
-# Seconds. A whole run: EcoDevice 30, web 3 x 15, GX 150, Prowl 15: under 5 minutes.
+# Seconds. A whole run ends in 5 minutes: EcoDevice 30, web 3 x 15, GX 150 (GX_WORK), Prowl 15.
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
 ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable [Domoticz]
@@ -809,9 +821,10 @@ FRENCH_CAUSES = (  # the first that fits: most of them are kinds of OSError
 def french_cause(error: BaseException) -> str:
     """French words for a peer's failure.
 
-    requests wraps what the socket said in two or three errors of its own, so the first cause is
-    looked for; to be called where the error is caught, with no other one being handled. Never the
-    error's own words, which can hold a key or the peer's bytes.
+    Never the error's own words, which can hold a key or the peer's bytes. requests raises its own
+    error while it handles urllib3's, which was raised while the socket's was handled: the last one
+    of that chain, Python's __context__, is what happened. All callers run in a thread of `bounded`,
+    so the chain holds nothing older than the call.
     """
     first = error
     while first.__context__ and not isinstance(first, requests.exceptions.InvalidURL):
@@ -822,44 +835,36 @@ def french_cause(error: BaseException) -> str:
     return "réponse inattendue"
 
 
-def get_json(
-    url: str, seconds: float, session: requests.Session, advice: Mapping[int, str]
-) -> object:
-    """The JSON value at url; NoAnswer. See fetch_json, which bounds it.
-
-    seconds: for each byte to come. advice: what to say of a status besides its number.
-    """
-    try:
-        with session.get(url, timeout=seconds, stream=True, allow_redirects=False) as answer:
-            status = answer.status_code
-            if status != 200:
-                words = f"réponse HTTP {status}{advice.get(status, '')}"
-                raise NoAnswer(words, again=status >= 500)
-            body = b""
-            for chunk in answer.iter_content(4096):
-                body += chunk
-                if len(body) >= MAX_BODY:
-                    break
-        # strict: an EcoDevice's text may hold a raw newline [Aohzan/ecodevices #32].
-        return json.loads(body[:MAX_BODY].decode("utf-8-sig", "replace"), strict=False)
-    except (OSError, ValueError, RecursionError) as error:
-        raise NoAnswer(french_cause(error), again=True) from None
-
-
 def fetch_json(
-    url: str,
-    seconds: float,
-    session: requests.Session,
-    advice: Mapping[int, str] = {},
+    url: str, seconds: float, session: requests.Session, advice: Mapping[int, str] = {}
 ) -> Any:
-    """The JSON value at url, got within so many seconds; NoAnswer.
+    """The JSON value at url, got within so many seconds. May raise NoAnswer.
 
-    At most 64 KiB of a 200 are taken, redirects are not followed.
+    At most 64 KiB of a 200 are taken, redirects are not followed. advice: what to say of an HTTP
+    status besides its number.
     """
+
+    def get() -> object:
+        try:
+            with session.get(url, timeout=seconds, stream=True, allow_redirects=False) as answer:
+                status = answer.status_code
+                if status != 200:
+                    told = f"réponse HTTP {status}{advice.get(status, '')}"
+                    raise NoAnswer(told, again=status >= 500)
+                body = b""
+                for chunk in answer.iter_content(4096):
+                    body += chunk
+                    if len(body) >= MAX_BODY:
+                        break
+            # strict: an EcoDevice's text may hold a raw newline [Aohzan/ecodevices #32].
+            return json.loads(body[:MAX_BODY].decode("utf-8-sig", "replace"), strict=False)
+        except (OSError, ValueError, RecursionError) as error:
+            raise NoAnswer(french_cause(error), again=True) from None
+
     log.debug(f"HTTP GET {url}")
     session.headers["User-Agent"] = USER_AGENT
     try:
-        return bounded(seconds, lambda: get_json(url, seconds, session, advice))
+        return bounded(seconds, get)
     except TimeoutError:
         raise NoAnswer("pas de réponse à temps", again=True) from None
 
@@ -893,7 +898,7 @@ CONTRATS = {
 def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
     """The colours and the period in an EcoDevice v1's answer.
 
-    NoAnswer when it has no TEMPO code, or one that cannot be true; Failure for another contract.
+    May raise NoAnswer (no TEMPO code, or one that cannot be true) or Failure (another contract).
     A DEMAIN that is not exactly a colour is not announced: never BLEU, never a guess.
     """
     if not isinstance(answer, dict):
@@ -917,8 +922,9 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
         )
     aujourdhui, periode = PTEC[ptec]
     if periode is Periode.HC and 10 <= now.hour < 21:
-        # No TEMPO meter is in HC then, not even one with shifted hours or a clock 3 h 30 late; but
-        # readers stood still for days [Zlinky_TIC #219, #298, #348], and HC would be believed.
+        # HC ends at 06:38 at the latest, at 09:30 on the latest clock on record, and begins at
+        # 22:00 or, on a clock an hour fast, at 21:00 [rtetempo #34, Zlinky_TIC #219]. So this
+        # reader stands still, as some did for days [Zlinky_TIC #298, #348].
         raise NoAnswer(
             f"PTEC {ptec} à {now:%H:%M}, en pleines heures pleines :"
             " téléinfo figée, ou une horloge fausse ?"
@@ -927,7 +933,10 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
 
 
 def ask_meter(config: Config, now: datetime) -> Tempo:
-    """The colours and the period from the EcoDevice, in three tries; NoAnswer or Failure."""
+    """The colours and the period from the EcoDevice, in three tries.
+
+    May raise NoAnswer or Failure.
+    """
     session = requests.Session()
     session.trust_env = False  # a device on the LAN: no proxy
     if config.ecouser:
@@ -1007,7 +1016,7 @@ class WebSource(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-# In the order of asking; one more takes WEB_SOURCE of the run's 5 minutes.
+# In the order of asking; one more takes its WEB_SOURCE seconds of the run's 5 minutes.
 WEB_SOURCES = [
     WebSource("RTE", "https://www.services-rte.com/cms/open_data/v1/tempoLight", parse_rte),
     # The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
@@ -1015,25 +1024,25 @@ WEB_SOURCES = [
     WebSource(
         "EDF",
         "https://api-commerce.edf.fr/commerce/activet/v1/calendrier-jours-effacement?option=TEMPO"
-        "&dateApplicationBorneInf={today}&dateApplicationBorneSup={tomorrow}"
+        "&dateApplicationBorneInf={day}&dateApplicationBorneSup={next_day}"
         "&identifiantConsommateur=src",
         parse_edf,
         {"Application-Origine-Controlee": "site_RC", "Situation-Usage": "Jours Effacement"},
     ),
     WebSource(
         "api-couleur-tempo.fr",
-        "https://www.api-couleur-tempo.fr/api/joursTempo?dateJour[]={today}&dateJour[]={tomorrow}",
+        "https://www.api-couleur-tempo.fr/api/joursTempo?dateJour[]={day}&dateJour[]={next_day}",
         parse_api,
     ),
 ]
 
 
 def ask_web_source(source: WebSource, now: datetime) -> Calendar:
-    """What this source knows; NoAnswer."""
-    today, tomorrow = tempo_days(now)
+    """The days that this source knows. May raise NoAnswer."""
+    day, next_day = tempo_days(now)
     session = requests.Session()
     session.headers.update(source.headers)
-    url = source.address.format(today=today, tomorrow=tomorrow)
+    url = source.address.format(day=day, next_day=next_day)
     answer = fetch_json(url, WEB_SOURCE, session)
     try:
         return source.parse(answer)
@@ -1041,19 +1050,22 @@ def ask_web_source(source: WebSource, now: datetime) -> Calendar:
         raise NoAnswer("réponse d'une autre forme") from None
 
 
-class Word(NamedTuple):
-    """A colour, and whose word it is."""
+class Claim(NamedTuple):
+    """A colour, and the source that names it."""
 
     couleur: Couleur
     source: str
 
 
-def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Word], list[str]]:
-    """The wanted days, as far as a source knows them; and why the sources before it did not."""
-    words: dict[str, Word] = {}
+def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Claim], list[str]]:
+    """What the web says of the wanted days; and why the sources that do not know them do not.
+
+    One source after the other is asked, until all wanted days are known.
+    """
+    claims: dict[str, Claim] = {}
     reasons = []
     for source in WEB_SOURCES:
-        missing = [day for day in wanted if day not in words]
+        missing = [day for day in wanted if day not in claims]
         if not missing:
             break
         try:
@@ -1063,10 +1075,10 @@ def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Word], li
             continue
         for day in missing:
             if day in calendar:
-                words[day] = Word(calendar[day], source.name)
+                claims[day] = Claim(calendar[day], source.name)
             else:
                 reasons.append(f"{source.name} : ne connaît pas le {day}")
-    return words, reasons
+    return claims, reasons
 
 
 # ---- Colours: this evening's ---------------------------------------------------------------------
@@ -1085,7 +1097,10 @@ class Imposed(NamedTuple):
     periode: Periode | None
 
     def is_trial(self) -> bool:
-        """Whether nobody is to be asked, not even for demain."""
+        """Whether --today and --period are both given.
+
+        Then nobody is asked, not even for demain: a trial shows the same at any hour.
+        """
         return self.aujourdhui is not None and self.periode is not None
 
 
@@ -1097,12 +1112,12 @@ class Evening(NamedTuple):
     web_reasons: list[str]  # why sources on the web do not know; empty when none was asked
 
 
-def word(couleur: Couleur | None, source: str) -> Word | None:
-    """The source's word, if it has one."""
-    return Word(couleur, source) if couleur else None
+def claim(couleur: Couleur | None, source: str) -> Claim | None:
+    """The source's claim, if it names a colour."""
+    return Claim(couleur, source) if couleur else None
 
 
-def two_witnesses(meter: Word | None, web: Word | None) -> Word | None:
+def two_witnesses(meter: Claim | None, web: Claim | None) -> Claim | None:
     """Tomorrow's colour by the meter and by the web, as far as they know it.
 
     When they differ the dearer one counts, and a warning names both: a reader that froze at BLEU
@@ -1111,7 +1126,7 @@ def two_witnesses(meter: Word | None, web: Word | None) -> Word | None:
     if meter is None or web is None:
         return meter or web
     if web.couleur is meter.couleur:
-        return Word(meter.couleur, f"{meter.source} et {web.source}")
+        return Claim(meter.couleur, f"{meter.source} et {web.source}")
     dearest = max(meter, web, key=lambda one: list(Couleur).index(one.couleur))
     log.warning(
         f"demain serait {meter.couleur} d'après le compteur ({meter.source}) et {web.couleur}"
@@ -1120,61 +1135,59 @@ def two_witnesses(meter: Word | None, web: Word | None) -> Word | None:
     return dearest
 
 
-def wanted_days(
-    imposed: Imposed, meter: Tempo | None, config: Config, now: datetime
-) -> Collection[str]:
+def wanted_days(imposed: Imposed, meter: Tempo | None, config: Config, now: datetime) -> list[str]:
     """The days that the web is asked for: tomorrow, and today when nobody else gives it."""
-    today, tomorrow = tempo_days(now)
+    day, next_day = tempo_days(now)
     wanted = []
     if config.use_api and not imposed.is_trial():
         if meter is None and imposed.aujourdhui is None:
-            wanted.append(today)
+            wanted.append(day)
         if imposed.demain is None and is_tomorrow_settled(now):
-            wanted.append(tomorrow)
+            wanted.append(next_day)
     return wanted
 
 
 def read_evening(imposed: Imposed, config: Config, now: datetime) -> Evening:
     """The colours and the period: what the owner imposes, else what the meter and the web say.
 
-    Failure when nobody knows today's colour, or when the meter's contract is another.
+    May raise Failure: nobody knows today's colour, or the meter's contract is another.
     """
     meter: Tempo | None = None
-    meter_trouble: list[str] = []  # at most one
+    meter_trouble = ""
     if config.use_eco and not imposed.is_trial():
         try:
             meter = ask_meter(config, now)
         except NoAnswer as failure:
-            meter_trouble.append(f"{METER} ({config.ecodevice}) : {failure}")
+            meter_trouble = f"{METER} ({config.ecodevice}) : {failure}"
     web, web_reasons = ask_web(wanted_days(imposed, meter, config, now), now)
 
-    today, tomorrow = tempo_days(now)
+    day, next_day = tempo_days(now)
     aujourdhui = (
-        word(imposed.aujourdhui, IMPOSED)
-        or word(meter and meter.aujourdhui, METER)
-        or web.get(today)
+        claim(imposed.aujourdhui, IMPOSED)
+        or claim(meter and meter.aujourdhui, METER)
+        or web.get(day)
     )
     if aujourdhui is None:
-        reasons = " ; ".join(meter_trouble + web_reasons)
+        reasons = " ; ".join(reason for reason in (meter_trouble, *web_reasons) if reason)
         raise Failure(
             f"couleur du jour inconnue ({reasons}) ; {NOTHING_WRITTEN} ;"
             " au besoin, imposez-la avec --today (README)",
             Exit.COLOUR,
         )
-    for trouble in meter_trouble:
-        log.warning(f"{trouble} ; le web et l'horloge le remplacent")
-    demain = word(imposed.demain, IMPOSED) or two_witnesses(
-        word(meter and meter.demain, METER), web.get(tomorrow)
+    if meter_trouble:
+        log.warning(f"{meter_trouble} ; le web et l'horloge le remplacent")
+    demain = claim(imposed.demain, IMPOSED) or two_witnesses(
+        claim(meter and meter.demain, METER), web.get(next_day)
     )
     if imposed.periode:
-        periode, clock = imposed.periode, IMPOSED
+        periode, source_of_periode = imposed.periode, IMPOSED
     elif meter:
-        periode, clock = meter.periode, METER
+        periode, source_of_periode = meter.periode, METER
     else:
-        periode, clock = (Periode.HC if is_night(now) else Periode.HP), CLOCK
+        periode, source_of_periode = (Periode.HC if is_night(now) else Periode.HP), CLOCK
 
     tempo = Tempo(aujourdhui.couleur, demain and demain.couleur, periode)
-    sources = {"aujourdhui": aujourdhui.source, "periode": clock}
+    sources = {"aujourdhui": aujourdhui.source, "periode": source_of_periode}
     if demain:
         sources["demain"] = demain.source
     return Evening(tempo, sources, web_reasons)
@@ -1227,7 +1240,7 @@ class Presence(Enum):
     OURS = auto()
     ANOTHER = auto()  # another GX only: gxsn is wrong
     NOBODY = auto()  # a test broker, or a GX that knows no such gxsn
-    NOBODY_YET = auto()  # a GX that is starting: a try of this run was refused or cut
+    MAY_BE_STARTING = auto()  # nobody yet, but a try of this run failed, as on a GX that starts
 
 
 class GxState:
@@ -1249,17 +1262,22 @@ class GxState:
         self.lost_tries = 0
 
     def forget(self) -> None:
-        """What was answered, or confirmed, may be true no more."""
+        """Drop what was answered or confirmed: it may no longer be true."""
         self.values.clear()
         self.without_value.clear()
 
     def hear(self, topic: str, payload: bytes, is_retained: bool) -> None:
-        """Take in an N/ message; one that is retained (old Venus) or garbage is no answer."""
+        """Take in an N/ message.
+
+        Any message shows that its GX is there. But a retained one (old Venus) or garbage is no
+        answer, and an empty one takes the answer back: the settings service went away. null and []
+        say that the setting is there without a value [core #174257, venus #936].
+        """
         self.serials.add(topic.split("/")[1])
         setting = self.topics.get(topic)
         if setting is None or is_retained:
             return
-        if not payload:  # the settings service went away
+        if not payload:
             self.values.pop(setting, None)
             return
         try:
@@ -1275,7 +1293,7 @@ class GxState:
             self.before.setdefault(setting, value)
 
     def note_write(self, setting: Setting) -> None:
-        """It was written: what it showed counts no more."""
+        """Remember that it was written; what it showed before counts no more."""
         self.written[setting] = self.target[setting]
         self.values.pop(setting, None)
 
@@ -1301,15 +1319,19 @@ class GxState:
             return "Maintenir les batteries chargées (Keep batteries charged, State 9)"
         return None
 
-    def may_write(self, setting: Setting) -> bool:
-        """Whether it is to be written, or written again: never against the owner's choice."""
+    def wants_write(self, setting: Setting) -> bool:
+        """Whether it is not known to be right, and the owner's choice does not forbid the write."""
         if setting is BATTERY_LIFE and self.owners_choice():
             return False
         return not self.is_right(setting)
 
     def changes(self) -> list[Setting]:
-        """What is known to be otherwise on the GX, and to be written."""
-        return [one for one in self.target if one in self.values and self.may_write(one)]
+        """What is known to be otherwise on the GX and is to be written; never what is unknown."""
+        return [one for one in self.target if one in self.values and self.wants_write(one)]
+
+    def announced(self) -> str:
+        """The serials of all GXs on the broker, for a message."""
+        return ", ".join(printable(serial) for serial in sorted(self.serials))
 
     def presence(self) -> Presence:
         """Who is on the broker, as far as is known now."""
@@ -1318,7 +1340,7 @@ class GxState:
         if self.serials:
             return Presence.ANOTHER
         if self.lost_tries:
-            return Presence.NOBODY_YET
+            return Presence.MAY_BE_STARTING
         return Presence.NOBODY
 
     def outcome(self, setting: Setting) -> Outcome:
@@ -1402,7 +1424,7 @@ READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 
 
 class Link:
-    """One connection to the GX's broker: it hands what it hears to a GxState, and knows no more."""
+    """One connection to the GX's broker, which hands what it hears to a GxState."""
 
     def __init__(self, config: Config, state: GxState, deadline: float) -> None:
         """deadline: the end of all waiting, on the monotonic clock."""
@@ -1419,7 +1441,7 @@ class Link:
         self.client.on_subscribe = self.on_subscribe
 
     def close(self) -> None:
-        """Disconnect in order; like each publish, paho sends it before it returns."""
+        """Disconnect in order. paho has sent it when it returns, as each message before."""
         self.client.disconnect()
 
     def on_subscribe(self, _client: object, _data: object, message_id: int, *_: object) -> None:
@@ -1448,10 +1470,25 @@ class Link:
         return Lost(text)
 
     def connect(self) -> None:
-        """To CONNACK, within CONNECT_TRY; Lost."""
+        """Connect and log in, to CONNACK, within CONNECT_TRY. May raise Lost."""
         end = time.monotonic() + CONNECT_TRY
         try:
             bounded(CONNECT_TRY, self.open)
+        except TimeoutError:
+            raise self.lost("pas de réponse à temps") from None
+        if not self.serve(self.client.is_connected, end - time.monotonic()):
+            raise self.lost("pas de réponse à temps")
+
+    def open(self) -> None:
+        """The TCP and TLS part of connect. May raise Lost."""
+        if self.config.gxpassword or self.config.gxuser:
+            # A GX takes any name but an empty one (up to Venus 3.31).
+            user = self.config.gxuser or "tempo_ess"
+            self.client.username_pw_set(user, self.config.gxpassword)
+        try:
+            if self.config.gxtls:
+                self.client.tls_set_context(pinned_context(self.config.gxcert))
+            self.client.connect(self.config.gx, self.config.port(), keepalive=15)
         except ssl.SSLCertVerificationError:
             raise Lost(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
@@ -1461,25 +1498,16 @@ class Link:
             ) from None
         except (OSError, ValueError) as error:
             raise self.lost(french_cause(error)) from None
-        if not self.serve(self.client.is_connected, end - time.monotonic()):
-            raise self.lost("pas de réponse à temps")
-
-    def open(self) -> None:
-        """The TCP and TLS part of connect; OSError or ValueError."""
-        if self.config.gxpassword or self.config.gxuser:
-            # A GX takes any name but an empty one (up to Venus 3.31).
-            user = self.config.gxuser or "tempo_ess"
-            self.client.username_pw_set(user, self.config.gxpassword)
-        if self.config.gxtls:
-            self.client.tls_set_context(pinned_context(self.config.gxcert))
-        self.client.connect(self.config.gx, self.config.port(), keepalive=15)
         sock: Any = self.client.socket()
         if sock:  # else it was cut at once, as serve will find
             # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self, is_done: Callable[[], bool], seconds: float) -> bool:
-        """Serve the connection until is_done() or for so many seconds; Lost."""
+        """Serve the connection until is_done(), or for so many seconds: whether it is done.
+
+        May raise Lost.
+        """
         end = min(self.deadline, time.monotonic() + seconds)
         while True:
             if self.are_settings_gone:
@@ -1502,16 +1530,24 @@ class Link:
                 raise self.lost("connexion coupée")
 
     def publish(self, topic: str, payload: str = "") -> None:
-        """With QoS 0 and not retained: else FlashMQ runs a W/ a second time, later; Lost."""
+        """Publish with QoS 0 and not retained: FlashMQ would run another W/ a second time, later.
+
+        May raise Lost.
+        """
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
             raise self.lost("connexion coupée")
 
-    def subscribe(self) -> Callable[[], bool]:
-        """Listen to the settings and to the serials announced; tells whether the SUBACK came."""
+    def subscribe(self) -> int:
+        """Listen to the settings and to the serials announced; paho's id for this SUBSCRIBE."""
         topics = ["N/+/system/0/Serial", *self.state.topics]
         _, message_id = self.client.subscribe([(topic, 0) for topic in topics])
-        return lambda: message_id in self.acknowledged
+        return message_id or 0
+
+    def is_broker_alive(self) -> bool:
+        """Whether the broker acknowledges one more SUBSCRIBE within ANSWER. May raise Lost."""
+        message_id = self.subscribe()
+        return self.serve(lambda: message_id in self.acknowledged, ANSWER)
 
 
 # ---- GX, the work --------------------------------------------------------------------------------
@@ -1520,7 +1556,10 @@ class Link:
 def ask(
     link: Link, settings: Collection[Setting], is_done: Callable[[Setting], bool], seconds: float
 ) -> None:
-    """R/ for those of the settings that are not done, again each second, until all are; Lost."""
+    """R/ for those of the settings that are not done, again each second, until all are.
+
+    May raise Lost.
+    """
     end = min(link.deadline, time.monotonic() + seconds)
     while time.monotonic() < end:
         for setting in settings:
@@ -1531,31 +1570,35 @@ def ask(
             return
 
 
-def read(link: Link) -> None:
-    """Ask for the settings: 5 s, or 60 s in all when a GX is there or may be on its way up; Lost.
+# Silence alone does not make a test broker. A GX or its Wi-Fi can stall for seconds just after
+# CONNACK, and what is sent meanwhile is executed when it goes on: version 1.1 took such a stall for
+# a test broker, wrote blindly, and State 9, the owner's choice, became 10. So a broker on which
+# nobody speaks must first acknowledge one more SUBSCRIBE. The serial of a GX that had stalled comes
+# right behind that, and so do its answers.
 
-    Silence alone does not make a test broker: a GX or its Wi-Fi can stall for seconds just after
-    CONNACK, and what is sent meanwhile is executed later (a blind write turned State 9 into 10).
-    So a broker that says nothing must acknowledge one more SUBSCRIBE. A GX's serial and answers
-    come with it or right after, which one more second is for.
+
+def read(link: Link) -> None:
+    """Ask for the settings, for 5 s, or 60 s when a GX is there or may be starting.
+
+    May raise Lost.
     """
     state = link.state
     state.forget()
     link.subscribe()
-    for setting in state.read_only:  # answered meanwhile, as a rule
+    for setting in state.read_only:  # first, so that they are known when the target is
         link.publish(f"R/{state.serial}/{setting.path}")
     ask(link, state.target, state.has_answered, ANSWER)
-    if state.presence() in (Presence.NOBODY, Presence.NOBODY_YET):
-        if not link.serve(link.subscribe(), ANSWER):
+    if not state.serials:  # nobody spoke: see above
+        if not link.is_broker_alive():
             raise link.lost("le broker ne répond plus")
         ask(link, state.target, state.has_answered, ASK_AGAIN)
-    if state.presence() in (Presence.OURS, Presence.NOBODY_YET):
+    if state.presence() in (Presence.OURS, Presence.MAY_BE_STARTING):
         ask(link, state.target, state.has_answered, STARTING - ANSWER)
         ask(link, state.read_only, state.has_answered, READ_ONLY)
 
 
 def write(link: Link, settings: Collection[Setting]) -> None:
-    """W/ for these settings of the target; Lost."""
+    """W/ for these settings of the target. May raise Lost."""
     state = link.state
     for setting in settings:
         link.publish(f"W/{state.serial}/{setting.path}", f'{{"value":{state.target[setting]}}}')
@@ -1563,28 +1606,33 @@ def write(link: Link, settings: Collection[Setting]) -> None:
 
 
 def write_and_confirm(link: Link) -> None:
-    """Write what differs, ask for 5 s until the GX shows it; once more for the rest; Lost."""
+    """Write what differs and ask for 5 s until the GX shows it; once more for the rest.
+
+    May raise Lost.
+    """
     state = link.state
     due = state.changes()
     for _ in range(2):
         write(link, due)
         ask(link, due, state.is_right, ANSWER)
-        # Not changes(): what stayed silent after its write is written again, too.
-        due = [setting for setting in due if state.may_write(setting)]
+        # Also what fell silent after its write, so these are not the changes().
+        due = [setting for setting in due if state.wants_write(setting)]
 
 
 def is_our_gx(state: GxState) -> bool:
-    """Whether our GX answered; False on a test broker; Failure when another or a silent GX is."""
+    """Whether our GX has answered; False on a test broker.
+
+    May raise Failure: another GX is there, or ours is silent.
+    """
     if any(state.has_answered(setting) for setting in state.target):
         return True
     match state.presence():
         case Presence.NOBODY:
             return False
         case Presence.ANOTHER:
-            announced = ", ".join(printable(serial) for serial in sorted(state.serials))
             raise Failure(
-                f"gxsn = {state.serial} n'est pas le numéro de ce GX ; annoncé ici : {announced} ;"
-                " mettez le vôtre (ID Portail VRM) dans secret.py",
+                f"gxsn = {state.serial} n'est pas le numéro de ce GX ; annoncé ici :"
+                f" {state.announced()} ; mettez le vôtre (ID Portail VRM) dans secret.py",
                 Exit.UNCONFIRMED,
             )
         case _:
@@ -1596,7 +1644,7 @@ def is_our_gx(state: GxState) -> bool:
 
 
 def require(state: GxState, *fine: Outcome) -> None:
-    """Failure that names each setting whose outcome is none of these."""
+    """Raise Failure, naming each setting, unless all outcomes are among these."""
     complaints = [
         complaint(setting, outcome, state)
         for setting, outcome in state.outcomes().items()
@@ -1607,10 +1655,9 @@ def require(state: GxState, *fine: Outcome) -> None:
 
 
 def work(link: Link, dry_run: bool) -> None:
-    """Read, compare; then the one fork: a dry run ends here, else write and confirm; Lost, Failure.
+    """Read and compare; then the one fork: a dry run ends here, else write and confirm.
 
-    A test broker gets the target once, for whoever watches it (README). Nobody's choice is
-    overwritten: a GX of this serial would have answered, and another ignores these topics.
+    May raise Lost, or Failure when not all of the target is proven.
     """
     state = link.state
     read(link)
@@ -1625,6 +1672,8 @@ def work(link: Link, dry_run: bool) -> None:
         write_and_confirm(link)
         require(state, Outcome.IN_PLACE, Outcome.CONFIRMED, Outcome.OWNERS_CHOICE)
         return
+    # A test broker gets the target once, for whoever watches it (README). That overwrites nobody's
+    # choice: our GX would have answered, and another GX ignores these topics.
     write(link, state.target)
     raise Failure(
         "aucun GX ne répond : c'est un broker de test (alors --no-confirm),"
@@ -1633,17 +1682,23 @@ def work(link: Link, dry_run: bool) -> None:
     )
 
 
+# While we try, a GX may reboot (two minutes), refuse the right password (it is starting), let us in
+# before its settings are up, lose what was confirmed (it saves 2 s after a change), or be cut off
+# anywhere. So there is one deadline for all of it and one way to start over: connect again, and
+# begin at Read.
+#
+# Which failure is told? The last one. No connection is begun that could not last its CONNECT_TRY
+# before the deadline, so that the last reason is not "no answer in the second that was left".
+#
+# With which exit code? 4 says that the GX was not to be had, and holds what it held. That is not so
+# once anything was published, nor when the GX had let us in before its settings went away: then 5.
+
+
 def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> None:
     """The GX's part of a run, in as many tries as its time allows; no_confirm: only write.
 
-    Failure unless all of the target is proven; the state says what was read and written.
-
-    While we try, a GX may reboot (two minutes), refuse the right password (it is starting), let us
-    in before its settings are up, lose what was confirmed (it saves 2 s after a change) or drop the
-    connection anywhere. So there is one deadline and one way to start over: connect again and begin
-    at Read; no try is begun that would not fit whole, so the last reason is a full one, and it is
-    the one told. Its code is 4, the GX was not to be had; but 5 once anything was published, or
-    when the GX had let us in and its settings then went away.
+    The state says what was read and written. May raise Failure when not all of the target is
+    proven, or with no_confirm when it could not be published.
     """
     deadline = time.monotonic() + GX_WORK
     while True:
@@ -1659,8 +1714,9 @@ def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> N
         except Lost as lost:
             state.lost_tries += 1
             if lost.hopeless or time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline:
-                is_late = state.written or link.are_settings_gone
-                raise Failure(str(lost), Exit.UNCONFIRMED if is_late else Exit.GX) from None
+                was_to_be_had = state.written or link.are_settings_gone
+                code = Exit.UNCONFIRMED if was_to_be_had else Exit.GX
+                raise Failure(str(lost), code) from None
             log.info(f"{lost} ; nouvel essai dans {CONNECT_PAUSE:g} s")
         time.sleep(CONNECT_PAUSE)
 
@@ -1752,21 +1808,19 @@ DURATION = Setting(f"{SCHEDULES}0/Duration", "Schedule 1 Duration", hours)
 ALLOW_DISCHARGE = Setting(
     f"{SCHEDULES}0/AllowDischarge",
     "Schedule 1 Discharge",
-    words_for({0: "PV", 1: "PV & Batterie"}),
+    from_table({0: "PV", 1: "PV & Batterie"}),
 )
 DYNAMIC_ESS = Setting(
-    "settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", words_for({0: "arrêté", 1: "actif"})
+    "settings/0/Settings/DynamicEss/Mode", "Dynamic ESS", from_table({0: "arrêté", 1: "actif"})
 )
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", printable, is_text=True)
 OTHER_DAYS = [
-    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", words_for(DAY_WORDS))
+    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", from_table(DAY_WORDS))
     for n in range(1, 5)
 ]
-SHOWN = [
-    *(HUB4_MODE, *PROFILE, DAY, START, DURATION, ALLOW_DISCHARGE, DYNAMIC_ESS, TIME_ZONE),
-    *OTHER_DAYS,
-]
-CHECKS = {  # every value of the others is right
+SHOWN = [HUB4_MODE, *PROFILE, DAY, START, DURATION, ALLOW_DISCHARGE, DYNAMIC_ESS, TIME_ZONE]
+SHOWN += OTHER_DAYS
+CHECKS = {  # of those that are not here, every value is right
     HUB4_MODE: Check(one_of(1, 2), f"BatteryLife reste alors tel quel : {ESS_MENU} > Mode"),
     BATTERY_LIFE: Check(
         one_of(*STATES_ON, *STATES_OFF), f"bloque la charge programmée : {ESS_MENU} > Mode"
@@ -1827,25 +1881,25 @@ def check_secret(path: Path, problems: Problems, hints: list[str]) -> Iterator[L
 
 def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "") -> Line:
     """The two colours that a source knows; tomorrow's is due from 20:00 on."""
-    today, tomorrow = tempo_days(now)
-    colours = f"aujourd'hui {calendar.get(today, '?')}"
-    colours += f", demain {calendar.get(tomorrow, 'non annoncé')}{more}"
-    is_evening = not 6 <= now.hour < 20
-    if today in calendar and (tomorrow in calendar or not is_evening):
+    day, next_day = tempo_days(now)
+    colours = f"aujourd'hui {calendar.get(day, '?')}"
+    colours += f", demain {calendar.get(next_day, 'non annoncé')}{more}"
+    is_due = now.hour >= 20 or now.hour < 6
+    if day in calendar and (next_day in calendar or not is_due):
         return Line(Verdict.OK, source, colours)
     return Line(Verdict.ATTENTION, source, colours)
 
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     """A line for each source, and one more for each day on which they differ or nobody knows."""
-    today, tomorrow = tempo_days(now)
+    day, next_day = tempo_days(now)
     calendars: dict[str, Calendar] = {}  # by source
     if config.use_eco and config.ecodevice:
         try:
             meter = ask_meter(config, now)
-            calendars[METER] = {today: meter.aujourdhui}
+            calendars[METER] = {day: meter.aujourdhui}
             if meter.demain:
-                calendars[METER][tomorrow] = meter.demain
+                calendars[METER][next_day] = meter.demain
             period = f", période {meter.periode}"
             yield check_calendar(METER, calendars[METER], now, period)
         except Failure as failure:  # another contract
@@ -1863,13 +1917,13 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
             except NoAnswer as failure:
                 yield Line(Verdict.ATTENTION, source.name, str(failure))
 
-    for name, day in (("aujourd'hui", today), ("demain", tomorrow)):
-        told = {source: days[day] for source, days in calendars.items() if day in days}
+    for name, date in (("aujourd'hui", day), ("demain", next_day)):
+        told = {source: days[date] for source, days in calendars.items() if date in days}
         if METER in told and len(set(told.values())) > 1:
-            words = ", ".join(f"{source} {couleur}" for source, couleur in told.items())
+            all_of_them = ", ".join(f"{source} {couleur}" for source, couleur in told.items())
             advice = "le compteur est-il figé, ou en retard ?"
-            yield Line(Verdict.ATTENTION, f"couleur : {name}", f"{words} ; {advice}")
-    if not any(today in calendar for calendar in calendars.values()):
+            yield Line(Verdict.ATTENTION, f"couleur : {name}", f"{all_of_them} ; {advice}")
+    if not any(day in calendar for calendar in calendars.values()):
         trouble = "aucune source ne la donne : rien ne serait réglé"
         yield Line(Verdict.ERREUR, "couleur du jour", trouble, Exit.COLOUR)
 
@@ -1916,8 +1970,7 @@ def check_gxsn(state: GxState) -> Line:
         case Presence.OURS:
             return Line(Verdict.OK, "gxsn", f"{state.serial}, vu sur ce GX")
         case Presence.ANOTHER:
-            announced = ", ".join(printable(serial) for serial in sorted(state.serials))
-            trouble = f"à mettre dans secret.py ; annoncé ici : {announced}"
+            trouble = f"à mettre dans secret.py ; annoncé ici : {state.announced()}"
             return Line(Verdict.ERREUR, "gxsn", trouble, Exit.UNCONFIRMED)
         case _:
             trouble = "aucun GX ne s'annonce ici : broker de test, ou GX qui démarre ?"
@@ -1925,15 +1978,18 @@ def check_gxsn(state: GxState) -> Line:
 
 
 def check_gx(config: Config, now: datetime) -> Iterator[Line]:
-    """The GX's lines: reached, its serial, its settings once the serial is right."""
+    """The GX's lines: reached, its serial, its settings once the serial is right.
+
+    In one try, since the owner is there to make another.
+    """
     needed = [*PROFILE]
     settings = [*SHOWN]
     if config.relais:
         needed.append(RELAYS[config.relais])
         settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
-    state = GxState(config.gxsn.lower(), {}, [*settings, CHARGE, CHARGE_STATUS])
+    state = GxState(config.gxsn, {}, [*settings, CHARGE, CHARGE_STATUS])
     try:
-        with closing(Link(config, state, time.monotonic() + GX_WORK)) as link:
+        with closing(Link(config, state, time.monotonic() + CONNECT_TRY + ANSWER)) as link:
             link.connect()
             yield Line(Verdict.OK, "GX", f"joint à {config.broker()}")
             link.subscribe()
@@ -2032,7 +2088,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse_couleur(text: str) -> Couleur:
-    """A colour in any case; ArgumentTypeError."""
+    """A colour in any case. May raise ArgumentTypeError."""
     try:
         return Couleur(text.upper())
     except ValueError:
@@ -2042,7 +2098,7 @@ def parse_couleur(text: str) -> Couleur:
 
 
 def parse_periode(text: str) -> Periode:
-    """A period in any case; ArgumentTypeError."""
+    """A period in any case. May raise ArgumentTypeError."""
     try:
         return Periode(text.upper())
     except ValueError:
@@ -2050,7 +2106,7 @@ def parse_periode(text: str) -> Periode:
 
 
 def parse_options(argv: Sequence[str]) -> argparse.Namespace:
-    """The command line; Failure when it is wrong.
+    """The command line. May raise Failure: it is wrong.
 
     The carriage return of a crontab that was pasted from Windows is part of its last word.
     """
@@ -2064,7 +2120,7 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     mode = parser.add_mutually_exclusive_group()
     verbosity = parser.add_mutually_exclusive_group()
-    secret = Path(__file__).with_name("secret.py")
+    secret = FOLDER / "secret.py"
     add("--config", metavar="FICHIER", type=Path, default=secret, help="au lieu de secret.py")
     mode.add_argument(
         "--dry-run", action="store_true", help="montre ce qui changerait, sans écrire"
@@ -2094,7 +2150,10 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def settings_to_read(tempo: Tempo, config: Config) -> list[Setting]:
-    """What a run reads besides its target; tell_gx looks at nothing else."""
+    """What a run reads besides its target: what tell_gx looks at.
+
+    Without Hub4Mode, BatteryLife would be written under external control, too.
+    """
     settings = [DAY]
     if tempo.periode is Periode.HC:
         settings += [HUB4_MODE, CHARGE, CHARGE_STATUS]
@@ -2103,10 +2162,10 @@ def settings_to_read(tempo: Tempo, config: Config) -> list[Setting]:
     return settings
 
 
-def tell_gx(state: GxState, last_evening: Target, now: datetime) -> None:
+def tell_gx(state: GxState, todays_profile: Target, now: datetime) -> None:
     """Say what became of the settings, and what the owner should know beside them.
 
-    last_evening: what it left on the GX, empty when today's colour was imposed.
+    todays_profile: empty when today's colour was imposed, for then it proves nothing.
     """
     values = state.values
     for line in state.lines():
@@ -2114,7 +2173,7 @@ def tell_gx(state: GxState, last_evening: Target, now: datetime) -> None:
     choice = state.owners_choice()
     if choice and BATTERY_LIFE in state.target:
         log.log(RESULT, f"{choice} : c'est votre choix, BatteryLife {state.outcome(BATTERY_LIFE)}")
-    for remark in foreign_changes(state.written, last_evening, state.before):
+    for remark in foreign_changes(state.written, todays_profile, state.before):
         log.warning(remark)
     for setting in RELAY_FUNCTIONS.values():
         if values.get(setting, RELAY_MANUAL) != RELAY_MANUAL:
@@ -2133,23 +2192,24 @@ def tell_gx(state: GxState, last_evening: Target, now: datetime) -> None:
 
 
 def run(options: argparse.Namespace, config: Config, now: datetime) -> Tempo:
-    """The evening in one straight line; Failure."""
+    """The evening in one straight line. May raise Failure."""
     imposed = Imposed(options.today, options.tomorrow, options.period)
     evening = read_evening(imposed, config, now)
     tell_evening(evening, now)
     tempo = evening.tempo
     target = target_settings(tempo, config, now)
-    state = GxState(config.gxsn.lower(), target, settings_to_read(tempo, config))
+    state = GxState(config.gxsn, target, settings_to_read(tempo, config))
     failure: Failure | None = None
     try:
         set_gx(config, state, options.dry_run, options.no_confirm)
     except Failure as trouble:
         rest = "" if state.written else f" ; {NOTHING_WRITTEN}"
         failure = Failure(f"{trouble}{rest}", trouble.code)
+    # After a failure always, when it is known: the owner wants to know how bad it is.
     if is_change_to_announce(tempo, state.outcomes()) or (failure and tempo.demain):
         log.log(NEWS, f"Demain {tempo.demain}")
-    last_evening = {} if options.today else config.profile(tempo.aujourdhui)
-    tell_gx(state, last_evening, now)
+    todays_profile = {} if options.today else config.profile(tempo.aujourdhui)
+    tell_gx(state, todays_profile, now)
     if failure:
         raise failure
     return tempo
@@ -2161,7 +2221,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
     os.environ["NETRC"] = os.devnull  # requests would send its logins to hosts that want none
     config = Config()  # as yet there is nobody to notify
     code = Exit.RIGHT
-    priority = HIGH
+    priority = HIGH  # of a failure
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         if options.quiet:
@@ -2172,7 +2232,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
             return run_check(options.config, options.quiet, clock())
         config, problems, hints = read_config(options.config)
         if options.dry_run or options.no_notify:
-            config = replace(config, prowlkey="")
+            config = replace(config, prowlkey="")  # also for the failure below
         for hint in hints:
             log.warning(f"{options.config} : {hint}")
         if problems:
@@ -2184,7 +2244,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
             priority = NORMAL
     except KeyboardInterrupt:
         log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
-        return 130
+        return 130  # as a shell has it
     except Failure as failure:
         log.error(failure)
         code = failure.code

@@ -155,7 +155,7 @@ def test_an_owners_choice_that_shows_after_the_write_is_no_refusal(choice: Targe
     state = written(BLUE)
     hear(state, BLUE | choice)
     assert state.outcome(BATTERY_LIFE) is Outcome.OWNERS_CHOICE
-    assert not state.may_write(BATTERY_LIFE)
+    assert not state.wants_write(BATTERY_LIFE)
     assert state.outcome(SOC) is Outcome.NOT_HELD
 
 
@@ -243,7 +243,7 @@ def test_a_write_is_right_once_the_target_is_shown_and_not_for_a_late_old_answer
 def test_who_is_on_the_broker() -> None:
     state = GxState(SN, RED, [])
     state.lost_tries = 1
-    assert state.presence() is Presence.NOBODY_YET, "it may be starting"
+    assert state.presence() is Presence.MAY_BE_STARTING, "it may be starting"
     state.hear("N/ffffffffffff/system/0/Serial", b'{"value":100}', False)
     state.hear(f"N/ffffffffffff/{SOC.path}", b'{"value":100}', False)
     assert state.serials == {"ffffffffffff"}
