@@ -4,10 +4,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
+say_what_is_missing
 need_mosquitto
 need_venv
 if ! .venv/bin/python -c 'import paho.mqtt.enums, pyprowl, requests, trustme' 2>/dev/null; then
     pip_install 'paho-mqtt>=2.1' requests pyprowl trustme
 fi
-.venv/bin/python -B tests/demo.py "$@"
-say_what_was_installed
+exec .venv/bin/python -B tests/demo.py "$@"

@@ -1,32 +1,58 @@
 # Read by run.sh and demo.sh: what they need, each thing only when it is not there yet.
-mosquitto_is_new=no
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+has_mosquitto() {
+    (PATH="$PATH:/usr/sbin:/usr/local/sbin" && command -v mosquitto >/dev/null)
+}
+
+# Debian's python3 has no venv of its own.
+has_venv() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
 # system_install DEBIAN_PACKAGE FREEBSD_PACKAGE
 system_install() {
     if command -v apt-get >/dev/null; then
-        echo "Installation de : $1"
         as_root apt-get -qq update
         as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y "$1" >/dev/null
     else
-        echo "Installation de : $2"
         as_root pkg install -y "$2"
     fi
 }
 
+# Say what is missing, before anything is installed.
+say_what_is_missing() {
+    missing=""
+    if ! has_mosquitto; then missing="$missing mosquitto"; fi
+    if [ ! -d .venv ] && ! has_venv; then missing="$missing python3-venv"; fi
+    if [ -n "$missing" ]; then
+        echo "À installer d'abord, par le gestionnaire de paquets du système :$missing"
+    fi
+    if [ ! -d .venv ]; then
+        echo "À faire d'abord, dans ce dossier seulement : un Python à part, .venv, et ses paquets"
+    fi
+}
+
 need_mosquitto() {
-    if ! (PATH="$PATH:/usr/sbin:/usr/local/sbin" && command -v mosquitto >/dev/null); then
+    if ! has_mosquitto; then
+        echo "Installation de mosquitto..."
         system_install mosquitto mosquitto
-        mosquitto_is_new=yes
+        # Debian starts it as a service at once; nobody here wants one.
+        if [ -d /run/systemd/system ]; then
+            as_root systemctl disable --quiet --now mosquitto
+        elif [ -x /etc/init.d/mosquitto ]; then
+            as_root /etc/init.d/mosquitto stop >/dev/null
+        fi
     fi
 }
 
 need_venv() {
     if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
-        if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        if ! has_venv; then
+            echo "Installation de python3-venv..."
             system_install python3-venv python3
         fi
         python3 -m venv --clear .venv
@@ -36,12 +62,4 @@ need_venv() {
 pip_install() {
     echo "Installation de paquets Python dans .venv..."
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
-}
-
-say_what_was_installed() {
-    if [ "$mosquitto_is_new" = yes ]; then
-        echo
-        echo "mosquitto vient d'être installé. Debian le démarre aussitôt ; pour l'arrêter :"
-        echo "    sudo systemctl disable --now mosquitto"
-    fi
 }

@@ -3,13 +3,13 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tests/install.sh
+say_what_is_missing
 need_mosquitto
 need_venv
 if ! cmp -s pyproject.toml .venv/installed; then
     pip_install --editable '.[test]'
     cp pyproject.toml .venv/installed
 fi
-say_what_was_installed
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
