@@ -16,7 +16,7 @@ from house import House
 
 EVERYTHING = "--mqtt" in sys.argv[1:]
 INTRODUCTION = """\
-Une soirée simulée sur cette machine : un EcoDevice, un GX et Prowl.
+Une soirée simulée sur cette machine : un EcoDevice, RTE, un GX et Prowl.
 Rien n'est lu ni écrit ailleurs.
 
 R/ : le script demande une valeur ; N/ : le GX répond ; W/ : le script écrit."""
@@ -39,6 +39,7 @@ def state(house: House) -> str:
 def play(house: House, time: str, period: str, words: str) -> None:
     """One run of the script, and what it did: its writes, and questions and answers or how many."""
     house.meter("BLEU", "ROUGE", period)
+    house.internet.knows(d2026_11_23="BLEU", d2026_11_24="ROUGE")
     pushes, messages = len(house.internet.pushes), len(house.watch().seen())
     heading = f"===== {time}, {words} : le compteur dit aujourd'hui BLEU, demain ROUGE ====="
     print(f"\n{emphasis(heading, 36)}\n\nLe GX avant : {state(house)}\n\n$ tempo_ess.py")
@@ -55,13 +56,15 @@ def play(house: House, time: str, period: str, words: str) -> None:
         print(f"  et {kinds.count('R/')} questions R/, {kinds.count('N/')} réponses N/")
     for push in house.internet.pushes[pushes:]:
         print(f"\nLa notification Prowl, priorité {push['priority']} :")
-        print(f"  {push['event']} - {push['description']}")
+        lines = [push["event"], *push["description"].splitlines()]
+        print("\n".join(f"  {line}" for line in lines))
     print(f"\nLe GX après : {state(house)}")
 
 
 def main() -> None:
     """The whole evening, in a few seconds."""
     with tempfile.TemporaryDirectory() as folder, closing(House(Path(folder))) as house:
+        house.names["use_api"] = True
         print(INTRODUCTION)
         if not EVERYTHING:
             print("Tous les messages : sh tests/demo.sh --mqtt")
