@@ -177,7 +177,7 @@ def open_output() -> Voice:
     logging.raiseExceptions = False
     logging.addLevelName(logging.WARNING, "attention")
     logging.addLevelName(logging.ERROR, "erreur")
-    out = logging.StreamHandler(sys.stdout)
+    out = logging.StreamHandler(sys.stdout) if sys.stdout else logging.NullHandler()
     out.setLevel(logging.INFO)
     out.addFilter(lambda record: record.levelno < logging.WARNING)
     err = logging.StreamHandler(sys.stderr)
@@ -474,8 +474,8 @@ def are_colours(value: object) -> bool:
 ADDRESS = 'une adresse avec des points, sans virgule, comme "192.168.1.50", ou un nom'
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 USE_ECO_HINT = "sans EcoDevice, enlevez le # devant use_eco et mettez False"
-# How the GX is reached. While one of them is wrong --check leaves the GX alone: a password could be
-# sent in clear.
+# How the GX is reached. While one of them is wrong, or a line that could be one of them, --check
+# leaves the GX alone: a password could be sent in clear.
 GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")
 
 
@@ -559,7 +559,10 @@ def pinned_context(cert: str) -> ssl.SSLContext:
 def read_text(path: Path) -> str:
     """The text of secret.py. May raise Failure: it is absent, unreadable or no UTF-8."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        if b"\0" in content:  # as in UTF-16
+            raise UnicodeError
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         trouble = f"{path} est absent : copiez secret.py.example et remplissez-le"
     except PermissionError:
@@ -570,10 +573,6 @@ def read_text(path: Path) -> str:
     except OSError:
         trouble = f"{path} n'est pas un fichier qui peut être lu"
     except UnicodeError:
-        trouble = f"{path} n'est pas un texte en UTF-8 : réenregistrez-le dans ce codage"
-    else:
-        if "\0" not in text:  # as in UTF-16
-            return text
         trouble = f"{path} n'est pas un texte en UTF-8 : réenregistrez-le dans ce codage"
     raise Failure(trouble, Exit.USAGE)
 
@@ -654,10 +653,19 @@ def misspelt(names: Collection[str]) -> list[str]:
     for name in names:
         if name in RULES:
             continue
-        near = difflib.get_close_matches(name.lower(), RULES, 1, 0.75)
+        near = difflib.get_close_matches(name.lower(), RULES, n=1, cutoff=0.75)
         if near:
             hints.append(f"{name} inconnu : vouliez-vous dire {near[0]} ?")
     return hints
+
+
+def stripped(value: Any) -> Any:
+    """A text, or the texts of a list, without the spaces around it; any other value as it is."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return [stripped(one) for one in value]
+    return value
 
 
 def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
@@ -668,15 +676,14 @@ def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
     names, problems = read_assignments(path)
     right: dict[str, Any] = {}
     for name, rule in RULES.items():
-        value = names.get(name)
-        if isinstance(value, str):
-            value = value.strip()
+        value = stripped(names.get(name))
         if value is None or value == "":  # not set
             continue
         if rule.accepts(value):
             right[name] = value
         else:
-            given = "(masqué)" if rule.is_secret else repr(value)[:40]
+            is_secret = rule.is_secret or "@" in str(value)  # http://user:password@address
+            given = "(masqué)" if is_secret else repr(value)[:40]
             problems[name] = f"{name} = {given} : il faut {rule.wanted}"
     config = Config(**right)
     config = replace(config, gxsn=config.gxsn.lower())
@@ -684,6 +691,12 @@ def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
         config = replace(config, gxcert=str(path.parent / config.gxcert))
     add_joint_problems(config, problems)
     return config, problems, misspelt(names)
+
+
+def list_problems(path: Path, problems: Problems) -> str:
+    """All of them, a line each."""
+    lines = "\n  ".join(problems.values())
+    return f"{path} est à corriger, rien n'a été contacté :\n  {lines}"
 
 
 # ---- Decision: no clock, no log, no network ------------------------------------------------------
@@ -744,14 +757,17 @@ class Outcome(StrEnum):
     OWNERS_CHOICE = "laissé tel quel"
 
 
-def is_change_to_announce(tempo: Tempo, outcomes: Mapping[Setting, Outcome]) -> bool:
+def is_change_to_announce(
+    tempo: Tempo, outcomes: Mapping[Setting, Outcome], has_failed: bool
+) -> bool:
     """Whether a change of colour is news: in HP always, in HC when the run changed something.
 
+    After a failure it always is: the owner wants to know what tomorrow would have needed.
     In HP it announces the night, at each run: one that cron makes for the relay tells it again.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return False
-    if tempo.periode is Periode.HP:
+    if tempo.periode is Periode.HP or has_failed:
         return True
     changed = (Outcome.CONFIRMED, Outcome.PUBLISHED)
     return any(outcomes.get(setting) in changed for setting in PROFILE)
@@ -835,9 +851,22 @@ def french_cause(error: BaseException) -> str:
     return "réponse inattendue"
 
 
-def fetch_json(
-    url: str, seconds: float, session: requests.Session, advice: Mapping[int, str] = {}
-) -> Any:
+class Session(requests.Session):
+    """A session with our name that knows no redirects.
+
+    With allow_redirects=False requests would still read the whole body of one, and trip over its
+    Location.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers["User-Agent"] = USER_AGENT
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: there is nowhere to go."""
+
+
+def fetch_json(url: str, seconds: float, session: Session, advice: Mapping[int, str] = {}) -> Any:
     """The JSON value at url, got within so many seconds. May raise NoAnswer.
 
     At most 64 KiB of a 200 are taken, redirects are not followed. advice: what to say of an HTTP
@@ -846,7 +875,7 @@ def fetch_json(
 
     def get() -> object:
         try:
-            with session.get(url, timeout=seconds, stream=True, allow_redirects=False) as answer:
+            with session.get(url, timeout=seconds, stream=True) as answer:
                 status = answer.status_code
                 if status != 200:
                     told = f"réponse HTTP {status}{advice.get(status, '')}"
@@ -862,7 +891,6 @@ def fetch_json(
             raise NoAnswer(french_cause(error), again=True) from None
 
     log.debug(f"HTTP GET {url}")
-    session.headers["User-Agent"] = USER_AGENT
     try:
         return bounded(seconds, get)
     except TimeoutError:
@@ -886,6 +914,7 @@ DEMAIN = {
     "ROUG": Couleur.ROUGE,
 }
 NO_PTEC = "----"
+ECODEVICE_PRODUCT = "Eco-devices"
 CONTRATS = {
     "TH..": "Base",
     "HC..": "heures creuses",
@@ -904,6 +933,9 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
     if not isinstance(answer, dict):
         raise NoAnswer("réponse d'une autre forme", again=True)
     ptec = str(answer.get(f"T{ecoinput}_PTEC"))
+    product = answer.get("product", ECODEVICE_PRODUCT)
+    if ptec not in PTEC and product != ECODEVICE_PRODUCT:
+        raise NoAnswer(f"{printable(product)} : ce n'est pas un EcoDevice v1")
     if ptec in CONTRATS:
         raise Failure(
             f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
@@ -911,9 +943,6 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
             Exit.COLOUR,
         )
     if ptec not in PTEC:
-        product = answer.get("product", "Eco-devices")
-        if product != "Eco-devices":
-            raise NoAnswer(f"{printable(product)} : ce n'est pas un EcoDevice v1")
         raise NoAnswer(
             f"pas de code TEMPO (PTEC {printable(ptec)}) : téléinfo débranchée, EcoDevice qui vient"
             " de redémarrer, mauvais ecoinput, ou TIC du compteur en mode standard (Enedis la remet"
@@ -932,12 +961,12 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
     return Tempo(aujourdhui, DEMAIN.get(str(answer.get(f"T{ecoinput}_DEMAIN"))), periode)
 
 
-def ask_meter(config: Config, now: datetime) -> Tempo:
+def read_meter(config: Config, now: datetime) -> Tempo:
     """The colours and the period from the EcoDevice, in three tries.
 
     May raise NoAnswer or Failure.
     """
-    session = requests.Session()
+    session = Session()
     session.trust_env = False  # a device on the LAN: no proxy
     if config.ecouser:
         # Encoded as browsers do; requests would take Latin-1.
@@ -1040,7 +1069,7 @@ WEB_SOURCES = [
 def ask_web_source(source: WebSource, now: datetime) -> Calendar:
     """The days that this source knows. May raise NoAnswer."""
     day, next_day = tempo_days(now)
-    session = requests.Session()
+    session = Session()
     session.headers.update(source.headers)
     url = source.address.format(day=day, next_day=next_day)
     answer = fetch_json(url, WEB_SOURCE, session)
@@ -1109,10 +1138,11 @@ class Evening(NamedTuple):
 
     tempo: Tempo
     sources: dict[str, str]  # by Tempo's field names
-    web_reasons: list[str]  # why sources on the web do not know; empty when none was asked
+    web_reasons: list[str]  # why sources on the web do not know what they were asked for
+    was_web_asked: bool  # for tomorrow
 
 
-def claim(couleur: Couleur | None, source: str) -> Claim | None:
+def claim_of(source: str, couleur: Couleur | None) -> Claim | None:
     """The source's claim, if it names a colour."""
     return Claim(couleur, source) if couleur else None
 
@@ -1135,7 +1165,15 @@ def two_witnesses(meter: Claim | None, web: Claim | None) -> Claim | None:
     return dearest
 
 
-def wanted_days(imposed: Imposed, meter: Tempo | None, config: Config, now: datetime) -> list[str]:
+def try_meter(config: Config, now: datetime) -> tuple[Tempo | None, str]:
+    """What the meter says, else why it says nothing. May raise Failure: another contract."""
+    try:
+        return read_meter(config, now), ""
+    except NoAnswer as failure:
+        return None, f"{METER} ({config.ecodevice}) : {failure}"
+
+
+def days_to_ask(imposed: Imposed, meter: Tempo | None, config: Config, now: datetime) -> list[str]:
     """The days that the web is asked for: tomorrow, and today when nobody else gives it."""
     day, next_day = tempo_days(now)
     wanted = []
@@ -1152,19 +1190,16 @@ def read_evening(imposed: Imposed, config: Config, now: datetime) -> Evening:
 
     May raise Failure: nobody knows today's colour, or the meter's contract is another.
     """
-    meter: Tempo | None = None
-    meter_trouble = ""
+    meter, meter_trouble = None, ""
     if config.use_eco and not imposed.is_trial():
-        try:
-            meter = ask_meter(config, now)
-        except NoAnswer as failure:
-            meter_trouble = f"{METER} ({config.ecodevice}) : {failure}"
-    web, web_reasons = ask_web(wanted_days(imposed, meter, config, now), now)
+        meter, meter_trouble = try_meter(config, now)
+    wanted = days_to_ask(imposed, meter, config, now)
+    web, web_reasons = ask_web(wanted, now)
 
     day, next_day = tempo_days(now)
     aujourdhui = (
-        claim(imposed.aujourdhui, IMPOSED)
-        or claim(meter and meter.aujourdhui, METER)
+        claim_of(IMPOSED, imposed.aujourdhui)
+        or claim_of(METER, meter and meter.aujourdhui)
         or web.get(day)
     )
     if aujourdhui is None:
@@ -1175,35 +1210,39 @@ def read_evening(imposed: Imposed, config: Config, now: datetime) -> Evening:
             Exit.COLOUR,
         )
     if meter_trouble:
-        log.warning(f"{meter_trouble} ; le web et l'horloge le remplacent")
-    demain = claim(imposed.demain, IMPOSED) or two_witnesses(
-        claim(meter and meter.demain, METER), web.get(next_day)
+        stand_in = "le web et l'horloge le remplacent" if config.use_api else "on fait sans lui"
+        log.warning(f"{meter_trouble} ; {stand_in}")
+    demain = claim_of(IMPOSED, imposed.demain) or two_witnesses(
+        claim_of(METER, meter and meter.demain), web.get(next_day)
     )
-    if imposed.periode:
-        periode, source_of_periode = imposed.periode, IMPOSED
-    elif meter:
-        periode, source_of_periode = meter.periode, METER
-    else:
-        periode, source_of_periode = (Periode.HC if is_night(now) else Periode.HP), CLOCK
-
+    periode, source_of_periode = read_periode(imposed, meter, now)
     tempo = Tempo(aujourdhui.couleur, demain and demain.couleur, periode)
     sources = {"aujourdhui": aujourdhui.source, "periode": source_of_periode}
     if demain:
         sources["demain"] = demain.source
-    return Evening(tempo, sources, web_reasons)
+    return Evening(tempo, sources, web_reasons, next_day in wanted)
+
+
+def read_periode(imposed: Imposed, meter: Tempo | None, now: datetime) -> tuple[Periode, str]:
+    """The period, and who gave it: the owner, the meter or the Paris clock."""
+    if imposed.periode:
+        return imposed.periode, IMPOSED
+    if meter:
+        return meter.periode, METER
+    return (Periode.HC if is_night(now) else Periode.HP), CLOCK
 
 
 def tell_evening(evening: Evening, now: datetime) -> None:
     """Say the colours and where they come from, and warn of what is odd, before any write."""
-    tempo, sources, web_reasons = evening
+    tempo, sources = evening.tempo, evening.sources
     colours = f"aujourd'hui {tempo.aujourdhui} ({sources['aujourdhui']})"
     if tempo.demain:
         colours += f", demain {tempo.demain} ({sources['demain']})"
     log.info(f"TEMPO : {colours}, période {tempo.periode} ({sources['periode']})")
     if tempo.demain is None:
-        tell_unknown_tomorrow(tempo, web_reasons)
-    elif web_reasons:
-        log.info(" ; ".join(web_reasons))
+        tell_unknown_tomorrow(evening)
+    elif evening.web_reasons:
+        log.info(" ; ".join(evening.web_reasons))
     if sources["periode"] == METER and tempo.periode is Periode.HP and is_night(now):
         log.warning(
             "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
@@ -1216,19 +1255,21 @@ def tell_evening(evening: Evening, now: datetime) -> None:
         )
 
 
-def tell_unknown_tomorrow(tempo: Tempo, web_reasons: list[str]) -> None:
+def tell_unknown_tomorrow(evening: Evening) -> None:
     """Say that today's colour is kept, as a warning when that may cost something.
 
     In the evening the web has known tomorrow for hours: if it does not, something is wrong, and
-    tomorrow may be red. Without the web it is usual after a blue day (many meters never announce
-    one), and in HP the 22:02 run may know more.
+    tomorrow may be red. When it was not asked, an unknown tomorrow is usual after a blue day (many
+    meters never announce one), and in HP the 22:02 run may know more.
     """
-    if web_reasons:
-        log.warning(f"{UNKNOWN_TOMORROW} ({' ; '.join(web_reasons)})")
-    elif tempo.periode is Periode.HC and tempo.aujourdhui is not Couleur.BLEU:
-        log.warning(UNKNOWN_TOMORROW)
+    text = UNKNOWN_TOMORROW
+    if evening.web_reasons:
+        text += f" ({' ; '.join(evening.web_reasons)})"
+    may_cost = evening.tempo.periode is Periode.HC and evening.tempo.aujourdhui is not Couleur.BLEU
+    if evening.was_web_asked or may_cost:
+        log.warning(text)
     else:
-        log.info(UNKNOWN_TOMORROW)
+        log.info(text)
 
 
 # ---- GX, what is known ---------------------------------------------------------------------------
@@ -1279,6 +1320,7 @@ class GxState:
             return
         if not payload:
             self.values.pop(setting, None)
+            self.without_value.discard(setting)
             return
         try:
             value = json.loads(payload)["value"]
@@ -1390,7 +1432,8 @@ def is_value_of(setting: Setting, value: object) -> bool:
     """Whether this can be a value of the setting: a text, or a number (true and NaN are none)."""
     if setting.is_text:
         return isinstance(value, str)
-    return type(value) in (int, float) and abs(value) < 1e9  # type: ignore[arg-type]
+    is_number = type(value) in (int, float)
+    return is_number and abs(value) < 1e9  # type: ignore[arg-type]  # far above any setting
 
 
 def complaint(setting: Setting, outcome: Outcome, state: GxState) -> str:
@@ -1417,6 +1460,7 @@ def complaint(setting: Setting, outcome: Outcome, state: GxState) -> str:
 GX_WORK = 150.0  # the GX's part of a run, everything included
 CONNECT_TRY = 10.0  # to CONNACK
 CONNECT_PAUSE = 5.0
+KEEPALIVE = 15  # a broker that is gone without a word is noticed within about twice that
 ANSWER = 5.0
 ASK_AGAIN = 1.0
 STARTING = 60.0  # for settings that are not up yet
@@ -1437,6 +1481,7 @@ class Link:
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, name, clean_session=True, reconnect_on_failure=False
         )
+        self.client.connect_timeout = CONNECT_TRY
         self.client.on_message = self.on_message
         self.client.on_subscribe = self.on_subscribe
 
@@ -1444,9 +1489,12 @@ class Link:
         """Disconnect in order. paho has sent it when it returns, as each message before."""
         self.client.disconnect()
 
-    def on_subscribe(self, _client: object, _data: object, message_id: int, *_: object) -> None:
-        """A SUBACK came."""
-        self.acknowledged.add(message_id)
+    def on_subscribe(
+        self, _client: object, _data: object, message_id: int, codes: Any, _properties: object
+    ) -> None:
+        """Remember a SUBACK. A house broker can refuse a topic to its user: that is none."""
+        if not any(code.is_failure for code in codes):
+            self.acknowledged.add(message_id)
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """Hand an N/ message to the state.
@@ -1461,7 +1509,7 @@ class Link:
         if not payload and self.state.topics.get(topic) in self.state.target:
             self.are_settings_gone = True
 
-    def lost(self, reason: str) -> Lost:
+    def unreachable(self, reason: str) -> Lost:
         """The failure to raise when the broker does not let us in, or not stay."""
         text = f"GX injoignable à {self.config.broker()} ({reason}) : vérifiez gx et gxport dans"
         text += " secret.py, que le GX est allumé et que l'accès MQTT y est activé"
@@ -1475,9 +1523,9 @@ class Link:
         try:
             bounded(CONNECT_TRY, self.open)
         except TimeoutError:
-            raise self.lost("pas de réponse à temps") from None
+            raise self.unreachable("pas de réponse à temps") from None
         if not self.serve(self.client.is_connected, end - time.monotonic()):
-            raise self.lost("pas de réponse à temps")
+            raise self.unreachable("pas de réponse à temps")
 
     def open(self) -> None:
         """The TCP and TLS part of connect. May raise Lost."""
@@ -1488,7 +1536,7 @@ class Link:
         try:
             if self.config.gxtls:
                 self.client.tls_set_context(pinned_context(self.config.gxcert))
-            self.client.connect(self.config.gx, self.config.port(), keepalive=15)
+            self.client.connect(self.config.gx, self.config.port(), keepalive=KEEPALIVE)
         except ssl.SSLCertVerificationError:
             raise Lost(
                 "le certificat du GX n'est pas, ou plus, celui de gxcert : le GX l'a renouvelé, ou"
@@ -1497,7 +1545,7 @@ class Link:
                 hopeless=True,
             ) from None
         except (OSError, ValueError) as error:
-            raise self.lost(french_cause(error)) from None
+            raise self.unreachable(french_cause(error)) from None
         sock: Any = self.client.socket()
         if sock:  # else it was cut at once, as serve will find
             # Nagle's algorithm would delay an R/ after a W/ by 40 ms.
@@ -1527,7 +1575,7 @@ class Link:
                     " pas Appareils couplés uniquement (Paired devices only)"
                 )
             if error:
-                raise self.lost("connexion coupée")
+                raise self.unreachable("connexion coupée")
 
     def publish(self, topic: str, payload: str = "") -> None:
         """Publish with QoS 0 and not retained: FlashMQ would run another W/ a second time, later.
@@ -1536,7 +1584,7 @@ class Link:
         """
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
-            raise self.lost("connexion coupée")
+            raise self.unreachable("connexion coupée")
 
     def subscribe(self) -> int:
         """Listen to the settings and to the serials announced; paho's id for this SUBSCRIBE."""
@@ -1590,11 +1638,26 @@ def read(link: Link) -> None:
     ask(link, state.target, state.has_answered, ANSWER)
     if not state.serials:  # nobody spoke: see above
         if not link.is_broker_alive():
-            raise link.lost("le broker ne répond plus")
+            raise link.unreachable("le broker ne répond plus, ou refuse l'abonnement")
         ask(link, state.target, state.has_answered, ASK_AGAIN)
     if state.presence() in (Presence.OURS, Presence.MAY_BE_STARTING):
-        ask(link, state.target, state.has_answered, STARTING - ANSWER)
+        if not all(map(state.has_answered, state.target)):
+            wait_for_settings(link)
         ask(link, state.read_only, state.has_answered, READ_ONLY)
+
+
+def wait_for_settings(link: Link) -> None:
+    """Ask for the settings that are silent, for the rest of the 60 s; then again for the others.
+
+    These may have changed in that minute: it could now be the owner's choice that is written over.
+    Time to write and confirm is left. May raise Lost.
+    """
+    state = link.state
+    time_left = link.deadline - time.monotonic() - 3 * ANSWER
+    ask(link, state.target, state.has_answered, min(STARTING - ANSWER, time_left))
+    answered = [one for one in (*state.read_only, *state.target) if state.has_answered(one)]
+    state.forget()
+    ask(link, answered, state.has_answered, ANSWER)
 
 
 def write(link: Link, settings: Collection[Setting]) -> None:
@@ -1612,11 +1675,13 @@ def write_and_confirm(link: Link) -> None:
     """
     state = link.state
     due = state.changes()
-    for _ in range(2):
+    write(link, due)
+    ask(link, due, state.is_right, ANSWER)
+    # Also what fell silent after its write, so these are not the changes().
+    due = [setting for setting in due if state.wants_write(setting)]
+    if time.monotonic() < link.deadline:
         write(link, due)
         ask(link, due, state.is_right, ANSWER)
-        # Also what fell silent after its write, so these are not the changes().
-        due = [setting for setting in due if state.wants_write(setting)]
 
 
 def is_our_gx(state: GxState) -> bool:
@@ -1701,6 +1766,7 @@ def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> N
     proven, or with no_confirm when it could not be published.
     """
     deadline = time.monotonic() + GX_WORK
+    were_settings_gone = False
     while True:
         link = Link(config, state, deadline)
         try:
@@ -1713,8 +1779,9 @@ def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> N
                 return
         except Lost as lost:
             state.lost_tries += 1
+            were_settings_gone = were_settings_gone or link.are_settings_gone
             if lost.hopeless or time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline:
-                was_to_be_had = state.written or link.are_settings_gone
+                was_to_be_had = state.written or were_settings_gone
                 code = Exit.UNCONFIRMED if was_to_be_had else Exit.GX
                 raise Failure(str(lost), code) from None
             log.info(f"{lost} ; nouvel essai dans {CONNECT_PAUSE:g} s")
@@ -1823,7 +1890,8 @@ SHOWN += OTHER_DAYS
 CHECKS = {  # of those that are not here, every value is right
     HUB4_MODE: Check(one_of(1, 2), f"BatteryLife reste alors tel quel : {ESS_MENU} > Mode"),
     BATTERY_LIFE: Check(
-        one_of(*STATES_ON, *STATES_OFF), f"bloque la charge programmée : {ESS_MENU} > Mode"
+        lambda state: state != STATE_KEEP_CHARGED,
+        f"bloque la charge programmée : {ESS_MENU} > Mode",
     ),
     DAY: Check(
         one_of(EVERY_DAY),
@@ -1887,7 +1955,8 @@ def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "
     is_due = now.hour >= 20 or now.hour < 6
     if day in calendar and (next_day in calendar or not is_due):
         return Line(Verdict.OK, source, colours)
-    return Line(Verdict.ATTENTION, source, colours)
+    advice = "les autres sources peuvent suppléer ; sinon relancez plus tard"
+    return Line(Verdict.ATTENTION, source, f"{colours} ; {advice}")
 
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
@@ -1896,7 +1965,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
     calendars: dict[str, Calendar] = {}  # by source
     if config.use_eco and config.ecodevice:
         try:
-            meter = ask_meter(config, now)
+            meter = read_meter(config, now)
             calendars[METER] = {day: meter.aujourdhui}
             if meter.demain:
                 calendars[METER][next_day] = meter.demain
@@ -1915,7 +1984,8 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
                 calendars[source.name] = ask_web_source(source, now)
                 yield check_calendar(source.name, calendars[source.name], now)
             except NoAnswer as failure:
-                yield Line(Verdict.ATTENTION, source.name, str(failure))
+                advice = "les autres sources peuvent suppléer"
+                yield Line(Verdict.ATTENTION, source.name, f"{failure} ; {advice}")
 
     for name, date in (("aujourd'hui", day), ("demain", next_day)):
         told = {source: days[date] for source, days in calendars.items() if date in days}
@@ -1931,7 +2001,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
 def check_setting(setting: Setting, state: GxState, is_needed: bool) -> Line:
     """Whether a setting of the GX is right, and what to do when it is not."""
     if setting not in state.values:
-        trouble = "non lisible"
+        trouble = "non lisible : relancez ; s'il le reste, ce GX n'a pas ce réglage"
         if setting in state.without_value:
             trouble = "sans valeur : fonction désactivée, ou ESS non configuré ?"
         if is_needed:
@@ -2001,7 +2071,7 @@ def check_gx(config: Config, now: datetime) -> Iterator[Line]:
         yield Line(Verdict.ERREUR, "GX", str(lost), Exit.GX)
         return
     yield check_gxsn(state)
-    if state.presence() is Presence.ANOTHER:
+    if not config.gxsn or state.presence() is Presence.ANOTHER:
         return
     if not any(state.has_answered(setting) for setting in settings):
         trouble = "aucun ne répond : broker de test, ou GX qui redémarre ?"
@@ -2022,7 +2092,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
         return
     yield from check_secret(path, problems, hints)
     yield from check_colours(config, now)
-    if not problems.keys() & set(GX_ACCESS):
+    if all(name in RULES and name not in GX_ACCESS for name in problems):
         yield from check_gx(config, now)
     if config.prowlkey:
         trouble = ask_prowl(pyprowl.Prowl(config.prowlkey).verify_key)
@@ -2205,8 +2275,7 @@ def run(options: argparse.Namespace, config: Config, now: datetime) -> Tempo:
     except Failure as trouble:
         rest = "" if state.written else f" ; {NOTHING_WRITTEN}"
         failure = Failure(f"{trouble}{rest}", trouble.code)
-    # After a failure always, when it is known: the owner wants to know how bad it is.
-    if is_change_to_announce(tempo, state.outcomes()) or (failure and tempo.demain):
+    if is_change_to_announce(tempo, state.outcomes(), has_failed=failure is not None):
         log.log(NEWS, f"Demain {tempo.demain}")
     todays_profile = {} if options.today else config.profile(tempo.aujourdhui)
     tell_gx(state, todays_profile, now)
@@ -2223,38 +2292,35 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
     code = Exit.RIGHT
     priority = HIGH  # of a failure
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
-        if options.quiet:
-            set_stdout_level(logging.WARNING)
-        if options.verbose:
-            set_stdout_level(logging.DEBUG)
-        if options.check:
-            return run_check(options.config, options.quiet, clock())
-        config, problems, hints = read_config(options.config)
-        if options.dry_run or options.no_notify:
-            config = replace(config, prowlkey="")  # also for the failure below
-        for hint in hints:
-            log.warning(f"{options.config} : {hint}")
-        if problems:
-            lines = "\n  ".join(problems.values())
-            corrections = f"{options.config} est à corriger, rien n'a été contacté :\n  {lines}"
-            raise Failure(corrections, Exit.USAGE)
-        tempo = run(options, config, clock())
-        if tempo.demain is not Couleur.ROUGE:
-            priority = NORMAL
+        try:
+            options = parse_options(sys.argv[1:] if argv is None else argv)
+            if options.quiet:
+                set_stdout_level(logging.WARNING)
+            if options.verbose:
+                set_stdout_level(logging.DEBUG)
+            if options.check:
+                return run_check(options.config, options.quiet, clock())
+            config, problems, hints = read_config(options.config)
+            if options.dry_run or options.no_notify:
+                config = replace(config, prowlkey="")  # also for the failure below
+            for hint in hints:
+                log.warning(f"{options.config} : {hint}")
+            if problems:
+                raise Failure(list_problems(options.config, problems), Exit.USAGE)
+            tempo = run(options, config, clock())
+            if tempo.demain is not Couleur.ROUGE:
+                priority = NORMAL
+        except Failure as failure:
+            log.error(failure)
+            code = failure.code
+        except Exception:
+            log.exception("bogue du script, GX peut-être à moitié réglé ; signalez ce qui suit")
+            code = Exit.BUG
+        if voice.has_news():
+            push(config, voice.text(), priority)
     except KeyboardInterrupt:
         log.error("interrompu : relancez le script, il reprendra là où il s'est arrêté")
         return 130  # as a shell has it
-    except Failure as failure:
-        log.error(failure)
-        code = failure.code
-    except Exception:
-        log.exception(
-            "bogue du script, GX peut-être à moitié réglé ; merci de signaler ce qui suit"
-        )
-        code = Exit.BUG
-    if voice.has_news():
-        push(config, voice.text(), priority)
     return code
 
 

@@ -181,6 +181,7 @@ def test_a_single_thing_wrong_is_said_where_it_is(
     assert result.out.splitlines()[-1].endswith(" 0 erreur") == (code == 0)
     if subject == "gxsn":
         assert "MinSoc" not in table, "the settings wait for the right one"
+        assert "réglages du GX" not in table
         assert "Prowl" in table, "all else does not"
     elif "gxsn" in table:
         assert table["gxsn"][0] == "OK", "a right serial is never called wrong"
@@ -287,6 +288,17 @@ def test_a_gx_whose_access_is_misspelt_is_not_tried(well: House, wrong: dict[str
     result = well.run("--check", at=EVENING)
     assert result.code == 2
     assert "GX" not in rows(result.out)
+    assert "tempo_ess-" not in "".join(well.broker.lines)
+
+
+@pytest.mark.parametrize("line", ["gxtls: bool = True", "gxtls = gxcert = True"])
+def test_nor_is_it_when_a_line_that_cannot_be_read_could_be_its_access(
+    well: House, line: str
+) -> None:
+    names = "".join(f"{name} = {value!r}\n" for name, value in well.names.items())
+    well.secret(f"{names}{line}\n")
+    result = well.run("--check", at=EVENING)
+    assert result.code == 2
     assert "tempo_ess-" not in "".join(well.broker.lines)
 
 

@@ -111,6 +111,7 @@ def test_spaces_around_a_text_are_ignored(tmp_path: Path) -> None:
         {"ecouser": "moi", "ecopassword": 'à "b" c'},
         {"gxcert": "nowhere.crt", "gxtls": False, "gxpassword": "l'eau"},
         {"gxuser": "token/tempo/tempo-ess", "relais_couleurs": []},
+        {"relais_couleurs": [" ROUGE "]},
         {"prowlkey": "", "gxpassword": None, "relais": None, "relais_debut": "", "relais_fin": " "},
     ],
     ids=str,
@@ -152,7 +153,7 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "relais_couleurs": ["ROUGE", 3, [3]],
 }
 WRONG_VALUES: dict[str, list[Any]] = {
-    "ecodevice": ["http://eco", "eco/api", "a b", "a\tb", "192,168,1,50", "a:b@192.0.2.1"],
+    "ecodevice": ["http://eco", "eco/api", "a b", "a\tb", "192,168,1,50"],
     "gx": ["mqtt://gx", "gx:1883", "a b", "a\tb", "gx/24", "192,168,1,50", "[fe80::1]"],
     "gxsn": ["123456789ab", "123456789abg", "123456789abcd", "12:34:56:78:9a:bc"],
     "gxport": [-1, 0, 65536],
@@ -239,6 +240,11 @@ def test_all_problems_at_once_and_nobody_contacted(
 def test_secret_is_never_shown(closed_house: House, name: str, text: str) -> None:
     closed_house.secret(text.format(name=name, hidden=HIDDEN) + "\n")
     assert HIDDEN not in refusal(closed_house, "--verbose", "--no-notify")
+
+
+def test_a_login_in_an_address_is_not_shown(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, ecodevice=f"http://admin:{HIDDEN}@192.0.2.5")
+    assert found.startswith("ecodevice = (masqué) : il faut")
 
 
 # ---- Typos, and names that are none of our business ----------------------------------------------

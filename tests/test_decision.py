@@ -297,4 +297,5 @@ def test_a_change_of_colour_is_news(evening: Evening) -> None:
         outcomes[RELAYS[1]] = Outcome.CONFIRMED
         changed = outcome in (Outcome.CONFIRMED, Outcome.PUBLISHED)
         is_news = is_change and (evening.period == "HP" or changed)
-        assert tempo_ess.is_change_to_announce(read, outcomes) == is_news
+        assert tempo_ess.is_change_to_announce(read, outcomes, has_failed=False) == is_news
+        assert tempo_ess.is_change_to_announce(read, outcomes, has_failed=True) == is_change

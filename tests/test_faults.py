@@ -272,6 +272,27 @@ def test_a_stalled_gx_is_no_test_broker(
 
 
 @pytest.mark.usefixtures("gx")
+def test_a_broker_that_refuses_the_subscription_is_no_test_broker(house: House) -> None:
+    """A house broker, for one: its user may not read N/, and a GX may well be behind it."""
+    published = []
+
+    def answer(client: socket.socket, _earlier: int) -> None:
+        """With the id of each SUBSCRIBE, which follows its length."""
+        for packet in packets(client):
+            if packet[0] >> 4 == 1:
+                client.sendall(bytes([CONNACK << 4, 2, 0, 0]))
+            elif packet[0] >> 4 == SUBSCRIBE:
+                start = 3 if packet[1] > 127 else 2
+                client.sendall(bytes([SUBACK << 4, 3, *packet[start : start + 2], 0x80]))
+            elif b"W/" in packet:
+                published.append(packet)
+
+    house.secret(gxport=Peer(answer).port)
+    failed(house, house.run(at=AT, scale=0.02), 4, "refuse l'abonnement", NOTHING)
+    assert published == []
+
+
+@pytest.mark.usefixtures("gx")
 def test_a_broker_that_is_mute_after_connack_is_out_of_reach(house: House) -> None:
     house.secret(gxport=Peer(say(bytes([0x20, 2, 0, 0]))).port)
     failed(house, house.run(at=AT, scale=0.02), 4, "le broker ne répond plus", NOTHING)
@@ -345,6 +366,18 @@ def test_settings_that_die_at_each_read_are_exit_5(house: House, gx: GxSimulator
     gx.on_question = lambda _: gx.settings_down()
     result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2})
     failed(house, result, 5, "réglages du GX ne répondent plus", NOTHING)
+
+
+def test_settings_that_went_away_before_the_gx_was_lost_for_good_are_exit_5(
+    house: House, gx: GxSimulator
+) -> None:
+    through = way(house.broker.port, "nothing is cut")
+    gate = Peer(lambda link, earlier: through(link, earlier) if earlier == 0 else None)
+    house.secret(gxport=gate.port)
+    when(gx, "R5", gx.settings_down)
+    result = house.run(at=AT, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "CONNECT_PAUSE": 0.2})
+    failed(house, result, 5, "injoignable", NOTHING)
+    assert gate.connections > 2
 
 
 # ---- Killed anywhere -----------------------------------------------------------------------------

@@ -274,6 +274,35 @@ def test_a_setting_that_only_a_retained_value_shows_is_named_and_the_others_are_
     assert "MinSoc : ? -> 25 %, ne répond pas" in red_eve.push("1")
 
 
+def test_an_owners_choice_made_while_a_silent_setting_is_waited_for_is_respected(
+    red_eve: House,
+) -> None:
+    device = red_eve.gx
+    device.mute = {gx.RELAY_1}
+    red_eve.secret(relais=1)
+    asked = device.questions
+
+    def choose(path: str) -> None:
+        if path == gx.RELAY_1 and asked.count(path) == 8:
+            device.values[gx.STATE] = 9
+
+    device.on_question = choose
+    result = red_eve.run(scale=0.05)
+    assert result.code == 5
+    assert "Relais 1 : ne répond pas" in result.err
+    assert device.writes == [(gx.SOC, 100), (gx.MIN_SOC, 25)]
+    assert "c'est votre choix" in result.out
+
+
+def test_time_to_confirm_is_left_when_a_silent_setting_is_waited_for(red_eve: House) -> None:
+    red_eve.gx.mute = {gx.RELAY_1}
+    red_eve.secret(relais=1)
+    result = red_eve.run(limits={"GX_WORK": 3, "ANSWER": 0.5, "ASK_AGAIN": 0.2, "READ_ONLY": 0.2})
+    assert result.code == 5
+    assert result.out.count(", confirmé") == 3
+    assert len(red_eve.gx.writes) == 3
+
+
 def test_silent_read_only_settings_mean_nothing_and_are_not_waited_for(red_eve: House) -> None:
     red_eve.gx.mute = {gx.DAY, gx.HUB4_MODE, gx.CHARGE, gx.CHARGE_STATUS}
     start = time.monotonic()

@@ -440,8 +440,9 @@ def test_bug_is_exit_1_with_a_traceback_and_a_push(
     assert "bogue" in red_eve.push("1")
 
 
-def test_ctrl_c_is_no_bug(red_eve: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempo_ess, "target_settings", mock.Mock(side_effect=KeyboardInterrupt))
+@pytest.mark.parametrize("stage", ["target_settings", "push"])
+def test_ctrl_c_is_no_bug(red_eve: House, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    monkeypatch.setattr(tempo_ess, stage, mock.Mock(side_effect=KeyboardInterrupt))
     result = red_eve.run("--quiet")
     assert (result.code, red_eve.internet.pushes) == (130, [])
     assert result.err.startswith("erreur : interrompu")

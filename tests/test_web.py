@@ -258,6 +258,16 @@ def test_the_web_is_asked_for_tomorrow_from_12_on(web: House, time: str) -> None
     assert web.internet.questions == questions(["RTE"])
 
 
+def test_a_source_that_does_not_know_today_is_no_warning_about_tomorrow(alone: House) -> None:
+    """Before 12:00 the web is asked for today alone."""
+    alone.internet.knows(d2026_11_22="BLEU")
+    alone.internet.rte = lambda request: http(503, "")
+    result = alone.run(at=f"{TODAY}T10:00")
+    assert (result.code, result.err) == (0, "")
+    assert KEPT in result.out
+    assert alone.internet.pushes == []
+
+
 def test_a_day_from_rtes_degraded_mode_is_not_known_by_rte(alone: House) -> None:
     alone.internet.knows(d2026_11_22="BLEU", d2026_11_23="ROUGE")
     values = f'"{TODAY}":"WHITE","{TOMORROW}-fallback":"true","{TOMORROW}":"BLUE"'
