@@ -20,6 +20,11 @@ mémoire : une exécution manquée est rattrapée par la suivante de la même p�
   22:02, en HC : la charge si elle manque, MinSoc et BatteryLife.
   Avec `relais` (secret.py), chaque exécution règle aussi le relais.
 
+Schedule 1 est la charge programmée du GX, de 22:00 à 06:00. MinSoc est la
+réserve que la batterie garde ; BatteryLife la relève de lui-même quand le
+soleil manque. Un jour rouge la batterie doit servir : réserve plus basse,
+BatteryLife off, et une charge de 100 % la nuit d'avant.
+
   code   sens
   0      le GX est dans l'état voulu, qu'il ait fallu changer ou non
   1      bogue du script
@@ -139,8 +144,13 @@ NOTHING_WRITTEN = "rien n'a été écrit, le GX garde ses réglages"
 
 log = logging.getLogger("tempo_ess")
 
-# Two levels between information and warning, for the push: NEWS make one due; a RESULT stands in
-# it, but is no reason for one.
+# What is said at these levels stands in the push, or makes one due, or neither:
+#
+#   level           stands in the push   makes a push due
+#   INFO            no                   no
+#   RESULT          yes                  no
+#   NEWS            yes                  yes
+#   WARNING, ERROR  yes                  yes
 RESULT = logging.INFO + 1
 NEWS = logging.INFO + 2
 
@@ -262,7 +272,6 @@ STATE_OFF = 10
 STATES_ON = range(1, 9)
 STATES_OFF = range(10, 13)
 HUB4_EXTERNAL = 3
-DAYS_OFF = range(-11, 0)  # of a schedule: switched off, the day is kept negated
 EVERY_DAY = 7
 RELAY_MANUAL = 2  # the only function with which a write to the relay holds
 
@@ -297,6 +306,16 @@ def battery_life_state(is_on: bool) -> int:
     return STATE_ON if is_on else STATE_OFF
 
 
+def is_off(day: Value | None) -> bool:
+    """Whether a schedule with this Day is switched off: the GX keeps the day there, negated."""
+    return isinstance(day, int | float) and day < 0
+
+
+def day_words(day: Value) -> str:
+    """7 as tous les jours."""
+    return "inactif" if is_off(day) else DAY_WORDS.get(day, printable(day))
+
+
 class Setting(NamedTuple):
     """A value on the GX: R/<sn>/<path> asks for it, N/... tells it, W/... sets it."""
 
@@ -318,8 +337,7 @@ STATE_WORDS = {
     **dict.fromkeys(STATES_OFF, "off"),
 }
 HUB4_WORDS = {1: "ESS", 2: "ESS", HUB4_EXTERNAL: "contrôle externe"}
-DAY_WORDS = {
-    **dict.fromkeys(DAYS_OFF, "inactif"),
+DAY_WORDS: dict[Value, str] = {
     0: "dimanche",
     1: "lundi",
     2: "mardi",
@@ -356,8 +374,8 @@ BATTERY_LIFE = Setting(
     to_gx=battery_life_state,
 )
 # The settings that follow tomorrow's colour, and how their variables in secret.py begin. One more
-# (it will be written in HC) needs its row here and above, its three variables in Config and its
-# lines in secret.py.example.
+# needs its Setting above, its row here, its three variables in Config and its lines in
+# secret.py.example; it will be written in HC (target_settings keeps only SOC in HP).
 PROFILE = {SOC: "chg", MIN_SOC: "min", BATTERY_LIFE: "bl"}
 
 
@@ -366,7 +384,7 @@ def variable_name(setting: Setting, couleur: Couleur) -> str:
     return PROFILE[setting] + couleur.lower()
 
 
-DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", from_table(DAY_WORDS))
+DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", day_words)
 HUB4_MODE = Setting(f"{CGWACS}Hub4Mode", "mode ESS (Hub4Mode)", from_table(HUB4_WORDS))
 # The GX's own word on tonight's charge; the second one since Venus 3.60.
 CHARGE = Setting(
@@ -417,7 +435,7 @@ class Rule(NamedTuple):
 def variable(
     default: object, accepts: Callable[[Any], bool], wanted: str, is_secret: bool = False
 ) -> Any:
-    """A field of Config, with its default and its rule."""
+    """A field of Config, with its default and its rule; RULES, below Config, has them by name."""
     return field(default=default, metadata={"rule": Rule(accepts, wanted, is_secret)})
 
 
@@ -474,9 +492,7 @@ def are_colours(value: object) -> bool:
 ADDRESS = 'une adresse avec des points, sans virgule, comme "192.168.1.50", ou un nom'
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 USE_ECO_HINT = "sans EcoDevice, enlevez le # devant use_eco et mettez False"
-# How the GX is reached. While one of them is wrong, or a line that could be one of them, --check
-# leaves the GX alone: a password could be sent in clear.
-GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")
+GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")  # how it is reached
 
 
 @dataclass(frozen=True)
@@ -541,6 +557,14 @@ class Config:
 RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(Config)}
 
 Problems = dict[str, str]  # sentences, by the variable's name or the line's number
+
+
+def is_gx_access_clear(problems: Problems) -> bool:
+    """Whether no problem touches the way to the GX: else a password could be sent in clear.
+
+    A line that could not be read is a problem without a name of ours: it could be gxtls.
+    """
+    return all(name in RULES and name not in GX_ACCESS for name in problems)
 
 
 def pinned_context(cert: str) -> ssl.SSLContext:
@@ -727,16 +751,18 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 def foreign_changes(written: Target, todays_profile: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    Yesterday evening's run left today's profile there, or an earlier run of this evening already
-    left what this one wrote (a GX that restarts can lose it again). Any other value came from
-    elsewhere.
+    No stranger's value are today's profile, which yesterday evening's run left, and the target: it
+    may have been there at first, been lost (a GX that restarts loses a fresh write) and written
+    again.
     """
     remarks = []
     for setting, expected in todays_profile.items():
         if setting not in written or setting not in before:
             continue
         was = before[setting]
-        if not setting.same(was, expected) and not setting.same(was, written[setting]):
+        is_todays = setting.same(was, expected)
+        is_target = setting.same(was, written[setting])
+        if not is_todays and not is_target:
             remarks.append(
                 f"{setting.label} était à {setting.text(was)} au lieu de {setting.text(expected)} :"
                 " changé à la main, par un autre programme (evcc, VRM), ou une soirée manquée ?"
@@ -777,12 +803,12 @@ def why_no_charge(values: Values, now: datetime) -> str | None:
     """A sentence when the GX says that tonight's charge has not begun, though it should have.
 
     Whatever the cause (day, hours, the GX's zone or clock, Dynamic ESS, no ESS assistant), it is
-    the proof that no setting can give. None where the GX does not know the path, where the owner
-    chose so (Schedule 1 inactive, Keep batteries charged, external control), and by day: Schedule 1
-    follows a clock and not the meter, so the period does not count here.
+    the proof that no setting can give. None by day, where the GX does not know the path or was not
+    asked (in HP), and where the owner chose so: Schedule 1 off, Keep batteries charged, external
+    control.
     """
     chosen = (
-        values.get(DAY) in DAYS_OFF
+        is_off(values.get(DAY))
         or values.get(BATTERY_LIFE) == STATE_KEEP_CHARGED
         or values.get(HUB4_MODE) == HUB4_EXTERNAL
     )
@@ -838,15 +864,15 @@ def french_cause(error: BaseException) -> str:
     """French words for a peer's failure.
 
     Never the error's own words, which can hold a key or the peer's bytes. requests raises its own
-    error while it handles urllib3's, which was raised while the socket's was handled: the last one
-    of that chain, Python's __context__, is what happened. All callers run in a thread of `bounded`,
-    so the chain holds nothing older than the call.
+    error while it handles urllib3's, which was raised while the socket's was handled: the origin of
+    that chain, Python's __context__, is what happened. To be called in a thread of `bounded`: in a
+    new thread no other error is being handled, so that the chain begins with the call itself.
     """
-    first = error
-    while first.__context__ and not isinstance(first, requests.exceptions.InvalidURL):
-        first = first.__context__
+    origin = error
+    while origin.__context__ and not isinstance(origin, requests.exceptions.InvalidURL):
+        origin = origin.__context__
     for kind, words in FRENCH_CAUSES:
-        if isinstance(first, kind):
+        if isinstance(origin, kind):
             return words
     return "réponse inattendue"
 
@@ -1276,7 +1302,10 @@ def tell_unknown_tomorrow(evening: Evening) -> None:
 
 
 class Presence(Enum):
-    """Who is on the broker."""
+    """Who is on the broker.
+
+    A test broker is one without a GX, on which somebody watches what the script writes (README).
+    """
 
     OURS = auto()
     ANOTHER = auto()  # another GX only: gxsn is wrong
@@ -1361,15 +1390,18 @@ class GxState:
             return "Maintenir les batteries chargées (Keep batteries charged, State 9)"
         return None
 
-    def wants_write(self, setting: Setting) -> bool:
-        """Whether it is not known to be right, and the owner's choice does not forbid the write."""
-        if setting is BATTERY_LIFE and self.owners_choice():
-            return False
-        return not self.is_right(setting)
+    def may_write(self, setting: Setting) -> bool:
+        """Whether the owner's choice allows to write it."""
+        return setting is not BATTERY_LIFE or self.owners_choice() is None
 
-    def changes(self) -> list[Setting]:
-        """What is known to be otherwise on the GX and is to be written; never what is unknown."""
-        return [one for one in self.target if one in self.values and self.wants_write(one)]
+    def known_wrong(self) -> list[Setting]:
+        """What the GX is known to hold otherwise, and may be written; never what is silent."""
+        wrong = [one for one in self.target if one in self.values and not self.is_right(one)]
+        return [setting for setting in wrong if self.may_write(setting)]
+
+    def unproven(self, written: Collection[Setting]) -> list[Setting]:
+        """Those of what was written that are wrong or silent, and may be written again."""
+        return [one for one in written if not self.is_right(one) and self.may_write(one)]
 
     def announced(self) -> str:
         """The serials of all GXs on the broker, for a message."""
@@ -1463,6 +1495,7 @@ CONNECT_PAUSE = 5.0
 KEEPALIVE = 15  # a broker that is gone without a word is noticed within about twice that
 ANSWER = 5.0
 ASK_AGAIN = 1.0
+AFTER_STALL = 1.0
 STARTING = 60.0  # for settings that are not up yet
 READ_ONLY = 1.0  # for the read-only settings, once the others have answered
 
@@ -1492,7 +1525,7 @@ class Link:
     def on_subscribe(
         self, _client: object, _data: object, message_id: int, codes: Any, _properties: object
     ) -> None:
-        """Remember a SUBACK. A house broker can refuse a topic to its user: that is none."""
+        """Remember a SUBACK, unless it refuses a topic, as a house broker may to its user."""
         if not any(code.is_failure for code in codes):
             self.acknowledged.add(message_id)
 
@@ -1518,7 +1551,11 @@ class Link:
         return Lost(text)
 
     def connect(self) -> None:
-        """Connect and log in, to CONNACK, within CONNECT_TRY. May raise Lost."""
+        """Connect and log in, to CONNACK, within CONNECT_TRY. May raise Lost.
+
+        A name can take forever to resolve, hence `bounded`. When `open` comes back too late, this
+        link is given up already, and nobody serves it any more.
+        """
         end = time.monotonic() + CONNECT_TRY
         try:
             bounded(CONNECT_TRY, self.open)
@@ -1618,13 +1655,6 @@ def ask(
             return
 
 
-# Silence alone does not make a test broker. A GX or its Wi-Fi can stall for seconds just after
-# CONNACK, and what is sent meanwhile is executed when it goes on: version 1.1 took such a stall for
-# a test broker, wrote blindly, and State 9, the owner's choice, became 10. So a broker on which
-# nobody speaks must first acknowledge one more SUBSCRIBE. The serial of a GX that had stalled comes
-# right behind that, and so do its answers.
-
-
 def read(link: Link) -> None:
     """Ask for the settings, for 5 s, or 60 s when a GX is there or may be starting.
 
@@ -1636,21 +1666,32 @@ def read(link: Link) -> None:
     for setting in state.read_only:  # first, so that they are known when the target is
         link.publish(f"R/{state.serial}/{setting.path}")
     ask(link, state.target, state.has_answered, ANSWER)
-    if not state.serials:  # nobody spoke: see above
-        if not link.is_broker_alive():
-            raise link.unreachable("le broker ne répond plus, ou refuse l'abonnement")
-        ask(link, state.target, state.has_answered, ASK_AGAIN)
+    if not state.serials:
+        make_sure_that_nobody_is_there(link)
     if state.presence() in (Presence.OURS, Presence.MAY_BE_STARTING):
         if not all(map(state.has_answered, state.target)):
             wait_for_settings(link)
         ask(link, state.read_only, state.has_answered, READ_ONLY)
 
 
-def wait_for_settings(link: Link) -> None:
-    """Ask for the settings that are silent, for the rest of the 60 s; then again for the others.
+def make_sure_that_nobody_is_there(link: Link) -> None:
+    """Wait for a GX that only stalls; Lost when the broker does not answer either.
 
-    These may have changed in that minute: it could now be the owner's choice that is written over.
-    Time to write and confirm is left. May raise Lost.
+    A GX or its Wi-Fi can stall for seconds just after CONNACK, and what is sent meanwhile is
+    executed when it goes on. Version 1.1 took such a stall for a test broker and wrote blindly, and
+    State 9, the owner's choice, became 10. So the broker must acknowledge one more SUBSCRIBE. After
+    its SUBACK a GX that had stalled is heard: its serial at once, its answers soon.
+    """
+    if not link.is_broker_alive():
+        raise link.unreachable("le broker ne répond plus, ou refuse l'abonnement")
+    ask(link, link.state.target, link.state.has_answered, AFTER_STALL)
+
+
+def wait_for_settings(link: Link) -> None:
+    """Ask for the settings that are silent, for the rest of the 60 s. May raise Lost.
+
+    Then ask all that answered once more: in that minute the owner may have chosen State 9, which
+    must not be written over. Time to write and to confirm is left.
     """
     state = link.state
     time_left = link.deadline - time.monotonic() - 3 * ANSWER
@@ -1674,12 +1715,11 @@ def write_and_confirm(link: Link) -> None:
     May raise Lost.
     """
     state = link.state
-    due = state.changes()
+    due = state.known_wrong()
     write(link, due)
     ask(link, due, state.is_right, ANSWER)
-    # Also what fell silent after its write, so these are not the changes().
-    due = [setting for setting in due if state.wants_write(setting)]
-    if time.monotonic() < link.deadline:
+    if time.monotonic() < link.deadline:  # else it could not be confirmed
+        due = state.unproven(due)
         write(link, due)
         ask(link, due, state.is_right, ANSWER)
 
@@ -1700,7 +1740,13 @@ def is_our_gx(state: GxState) -> bool:
                 f" {state.announced()} ; mettez le vôtre (ID Portail VRM) dans secret.py",
                 Exit.UNCONFIRMED,
             )
-        case _:
+        case Presence.MAY_BE_STARTING:
+            raise Failure(
+                "aucun GX ne répond, mais un essai avait échoué : il démarre peut-être, ses"
+                " réglages ne répondent pas ; relancez",
+                Exit.UNCONFIRMED,
+            )
+        case Presence.OURS:
             raise Failure(
                 "le GX est là mais ses réglages ne répondent pas (il redémarre ? ou le broker garde"
                 " l'annonce d'un GX qui n'est plus là)",
@@ -1755,8 +1801,8 @@ def work(link: Link, dry_run: bool) -> None:
 # Which failure is told? The last one. No connection is begun that could not last its CONNECT_TRY
 # before the deadline, so that the last reason is not "no answer in the second that was left".
 #
-# With which exit code? 4 says that the GX was not to be had, and holds what it held. That is not so
-# once anything was published, nor when the GX had let us in before its settings went away: then 5.
+# With which exit code? 5 when something was published, or when the GX had let us in and its settings
+# then went away. Else 4: it could not be reached, and holds what it held.
 
 
 def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> None:
@@ -1781,8 +1827,8 @@ def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> N
             state.lost_tries += 1
             were_settings_gone = were_settings_gone or link.are_settings_gone
             if lost.hopeless or time.monotonic() + CONNECT_PAUSE + CONNECT_TRY > deadline:
-                was_to_be_had = state.written or were_settings_gone
-                code = Exit.UNCONFIRMED if was_to_be_had else Exit.GX
+                was_reached = state.written or were_settings_gone
+                code = Exit.UNCONFIRMED if was_reached else Exit.GX
                 raise Failure(str(lost), code) from None
             log.info(f"{lost} ; nouvel essai dans {CONNECT_PAUSE:g} s")
         time.sleep(CONNECT_PAUSE)
@@ -1882,8 +1928,7 @@ DYNAMIC_ESS = Setting(
 )
 TIME_ZONE = Setting("settings/0/Settings/System/TimeZone", "fuseau du GX", printable, is_text=True)
 OTHER_DAYS = [
-    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", from_table(DAY_WORDS))
-    for n in range(1, 5)
+    Setting(f"{SCHEDULES}{n}/Day", f"Schedule {n + 1} Day", day_words) for n in range(1, 5)
 ]
 SHOWN = [HUB4_MODE, *PROFILE, DAY, START, DURATION, ALLOW_DISCHARGE, DYNAMIC_ESS, TIME_ZONE]
 SHOWN += OTHER_DAYS
@@ -1899,9 +1944,9 @@ CHECKS = {  # of those that are not here, every value is right
         " (Enabled, Day, Every day)",
     ),
     START: Check(
-        one_of(79200), f"il faut 22 h : {SCHEDULE_MENU} > Heure de démarrage (Start time)"
+        one_of(22 * 3600), f"il faut 22 h : {SCHEDULE_MENU} > Heure de démarrage (Start time)"
     ),
-    DURATION: Check(one_of(28800), f"il faut 8 h : {SCHEDULE_MENU} > Durée (Duration)"),
+    DURATION: Check(one_of(8 * 3600), f"il faut 8 h : {SCHEDULE_MENU} > Durée (Duration)"),
     ALLOW_DISCHARGE: Check(
         one_of(0),
         f"il faut PV : {SCHEDULE_MENU} > Autoconsommation supérieure à la limite"
@@ -1916,7 +1961,7 @@ CHECKS = {  # of those that are not here, every value is right
     **dict.fromkeys(
         OTHER_DAYS,
         Check(
-            lambda day: day in DAYS_OFF,
+            is_off,
             f"peut charger en heures pleines : {SCHEDULES_MENU}, désactivez ce programme",
         ),
     ),
@@ -1960,7 +2005,10 @@ def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "
 
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
-    """A line for each source, and one more for each day on which they differ or nobody knows."""
+    """A line for each source; one for each day on which the meter and the web differ.
+
+    And one when nobody knows today's colour.
+    """
     day, next_day = tempo_days(now)
     calendars: dict[str, Calendar] = {}  # by source
     if config.use_eco and config.ecodevice:
@@ -2092,7 +2140,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
         return
     yield from check_secret(path, problems, hints)
     yield from check_colours(config, now)
-    if all(name in RULES and name not in GX_ACCESS for name in problems):
+    if is_gx_access_clear(problems):
         yield from check_gx(config, now)
     if config.prowlkey:
         trouble = ask_prowl(pyprowl.Prowl(config.prowlkey).verify_key)
@@ -2249,7 +2297,7 @@ def tell_gx(state: GxState, todays_profile: Target, now: datetime) -> None:
         if values.get(setting, RELAY_MANUAL) != RELAY_MANUAL:
             log.warning(f"{setting.label} : {setting.text(values[setting])}, {RELAY_ADVICE}")
     day = values.get(DAY, EVERY_DAY)
-    if day in DAYS_OFF:  # may be a choice
+    if is_off(day):  # may be a choice
         log.log(RESULT, "Schedule 1 inactif : pas de recharge programmée")
     elif day != EVERY_DAY:
         log.warning(

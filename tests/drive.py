@@ -19,7 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import tempo_ess
 
 LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK"]
-LIMITS += ["CONNECT_TRY", "CONNECT_PAUSE", "STARTING", "ANSWER", "ASK_AGAIN", "READ_ONLY"]
+LIMITS += [
+    "CONNECT_TRY",
+    "CONNECT_PAUSE",
+    "STARTING",
+    "ANSWER",
+    "ASK_AGAIN",
+    "AFTER_STALL",
+    "READ_ONLY",
+]
 
 
 def drive(arguments: list[str], at: str, scale: float, limits: dict[str, float]) -> int:

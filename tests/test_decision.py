@@ -61,7 +61,7 @@ def state_of(target: Target, values: Values) -> GxState:
 def written(before: Values) -> GxState:
     """A run for a red day that heard these values, wrote its changes, and heard no more yet."""
     state = state_of(RED, before)
-    for setting in state.changes():
+    for setting in state.known_wrong():
         state.note_write(setting)
     return state
 
@@ -122,7 +122,7 @@ def test_the_relay_follows_todays_colour_inside_its_window(
 def test_battery_life_is_compared_by_mode_and_an_unknown_state_is_different(state: float) -> None:
     for target, same in ((1, range(1, 9)), (10, range(10, 13))):
         due = [] if state in same else [BATTERY_LIFE]
-        assert state_of({BATTERY_LIFE: target}, {BATTERY_LIFE: state}).changes() == due
+        assert state_of({BATTERY_LIFE: target}, {BATTERY_LIFE: state}).known_wrong() == due
 
 
 OWNERS = {"State 9": {BATTERY_LIFE: 9}, "Hub4Mode 3": {HUB4_MODE: 3}}
@@ -131,7 +131,7 @@ OWNERS = {"State 9": {BATTERY_LIFE: 9}, "Hub4Mode 3": {HUB4_MODE: 3}}
 @pytest.mark.parametrize("choice", OWNERS.values(), ids=OWNERS)
 def test_the_owners_choice_is_left_alone_and_the_rest_is_written(choice: Target) -> None:
     state = state_of(RED, BLUE | choice)
-    assert state.changes() == [SOC, MIN_SOC]
+    assert state.known_wrong() == [SOC, MIN_SOC]
     assert state.outcome(BATTERY_LIFE) is Outcome.OWNERS_CHOICE
 
 
@@ -147,7 +147,7 @@ def test_hub4mode_3_protects_battery_life_even_when_it_was_taken_back() -> None:
     hear(state, {HUB4_MODE: None})
     state.forget()
     hear(state, BLUE)
-    assert BATTERY_LIFE not in state.changes()
+    assert BATTERY_LIFE not in state.known_wrong()
 
 
 @pytest.mark.parametrize("choice", OWNERS.values(), ids=OWNERS)
@@ -155,13 +155,13 @@ def test_an_owners_choice_that_shows_after_the_write_is_no_refusal(choice: Targe
     state = written(BLUE)
     hear(state, BLUE | choice)
     assert state.outcome(BATTERY_LIFE) is Outcome.OWNERS_CHOICE
-    assert not state.wants_write(BATTERY_LIFE)
+    assert not state.may_write(BATTERY_LIFE)
     assert state.outcome(SOC) is Outcome.NOT_HELD
 
 
 def test_a_float_equals_its_integer_and_a_silent_setting_is_not_written() -> None:
     state = state_of({SOC: 100, MIN_SOC: 30}, {MIN_SOC: 30.0})
-    assert state.changes() == []
+    assert state.known_wrong() == []
     assert state.outcomes() == {SOC: Outcome.SILENT, MIN_SOC: Outcome.IN_PLACE}
 
 
@@ -205,7 +205,7 @@ def test_an_empty_payload_takes_an_answer_and_a_confirmation_back() -> None:
     assert state.outcome(SOC) is Outcome.PUBLISHED
     state.forget()
     assert state.outcomes() == dict.fromkeys(RED, Outcome.PUBLISHED)
-    assert state.changes() == [], "never written blindly"
+    assert state.known_wrong() == [], "never written blindly"
 
 
 def test_a_retained_value_is_no_answer_but_shows_a_real_gx() -> None:
@@ -227,9 +227,9 @@ def test_what_is_not_a_number_is_no_answer() -> None:
 def test_a_write_is_right_once_the_target_is_shown_and_not_for_a_late_old_answer() -> None:
     state = written(BLUE)
     assert shown(state) == ([], [])
-    assert state.changes() == [], "what is silent is not written"
+    assert state.known_wrong() == [], "what is silent is not written"
     hear(state, BLUE)
-    assert state.changes() == list(RED)
+    assert state.known_wrong() == list(RED)
     assert shown(state)[1] == []
     hear(state, RED | {BATTERY_LIFE: 11, MIN_SOC: 30.0})
     assert shown(state)[1] == [SOC, BATTERY_LIFE]

@@ -326,10 +326,9 @@ def test_no_try_is_begun_that_would_not_fit_whole(house: House) -> None:
         say(bytes([0x20, 2, 0, 5]))(connection, 0)
 
     house.secret(gxport=Peer(refuse).port)
-    start = time.monotonic()
     limits = {"GX_WORK": 3, "CONNECT_TRY": 1.4, "CONNECT_PAUSE": 0.3}
     failed(house, house.run(at=AT, limits=limits), 4, "gxpassword", NOTHING)
-    assert max(moments) - start < 3 - 1.4
+    assert moments[-1] - moments[0] < 3 - 1.4
     assert len(moments) > 2, "but until then they go on"
 
 
