@@ -1801,8 +1801,8 @@ def work(link: Link, dry_run: bool) -> None:
 # Which failure is told? The last one. No connection is begun that could not last its CONNECT_TRY
 # before the deadline, so that the last reason is not "no answer in the second that was left".
 #
-# With which exit code? 5 when something was published, or when the GX had let us in and its settings
-# then went away. Else 4: it could not be reached, and holds what it held.
+# With which exit code? 5 when something was published, or when the GX had let us in before its
+# settings went away. Else 4: it could not be reached, and holds what it held.
 
 
 def set_gx(config: Config, state: GxState, dry_run: bool, no_confirm: bool) -> None:
