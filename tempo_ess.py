@@ -307,7 +307,7 @@ def battery_life_state(is_on: bool) -> int:
 
 
 def is_off(day: Value | None) -> bool:
-    """Whether a schedule with this Day is switched off: the GX keeps the day there, negated."""
+    """Whether a schedule with this Day is switched off: any negative value says so."""
     return isinstance(day, int | float) and day < 0
 
 
@@ -386,7 +386,7 @@ def variable_name(setting: Setting, couleur: Couleur) -> str:
 
 DAY = Setting(f"{SCHEDULES}0/Day", "Schedule 1 Day", day_words)
 HUB4_MODE = Setting(f"{CGWACS}Hub4Mode", "mode ESS (Hub4Mode)", from_table(HUB4_WORDS))
-# The GX's own word on tonight's charge; the second one since Venus 3.60.
+# The GX's own word on tonight's charge; CHARGE_STATUS exists since Venus 3.60.
 CHARGE = Setting(
     "system/0/Control/ScheduledCharge", "charge de cette nuit", from_table(CHARGE_WORDS)
 )
@@ -559,10 +559,11 @@ RULES: dict[str, Rule] = {one.name: one.metadata["rule"] for one in fields(Confi
 Problems = dict[str, str]  # sentences, by the variable's name or the line's number
 
 
-def is_gx_access_clear(problems: Problems) -> bool:
-    """Whether no problem touches the way to the GX: else a password could be sent in clear.
+def is_gx_access_sound(problems: Problems) -> bool:
+    """Whether no problem touches how the GX is reached.
 
-    A line that could not be read is a problem without a name of ours: it could be gxtls.
+    With a wrong gxtls, say, the password would be sent unencrypted. A line that could not be read
+    is a problem without a name of ours: it could be gxtls.
     """
     return all(name in RULES and name not in GX_ACCESS for name in problems)
 
@@ -751,9 +752,9 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 def foreign_changes(written: Target, todays_profile: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    No stranger's value are today's profile, which yesterday evening's run left, and the target: it
-    may have been there at first, been lost (a GX that restarts loses a fresh write) and written
-    again.
+    Two values are not a stranger's. One is that of today's profile, which yesterday evening's run
+    left. The other is the target: the GX had it at first, lost it in a restart, and this run wrote
+    it again.
     """
     remarks = []
     for setting, expected in todays_profile.items():
@@ -786,10 +787,11 @@ class Outcome(StrEnum):
 def is_change_to_announce(
     tempo: Tempo, outcomes: Mapping[Setting, Outcome], has_failed: bool
 ) -> bool:
-    """Whether a change of colour is news: in HP always, in HC when the run changed something.
+    """Whether a change of colour is news.
 
-    After a failure it always is: the owner wants to know what tomorrow would have needed.
-    In HP it announces the night, at each run: one that cron makes for the relay tells it again.
+    In HP always, even when nothing had to change: the owner hears what the night will bring. (One
+    more run in HP, for the relay, repeats it.) In HC when the run changed something. And after a
+    failure, for the owner wants to know what tomorrow would have needed.
     """
     if tempo.demain is None or tempo.demain is tempo.aujourdhui:
         return False
@@ -802,10 +804,10 @@ def is_change_to_announce(
 def why_no_charge(values: Values, now: datetime) -> str | None:
     """A sentence when the GX says that tonight's charge has not begun, though it should have.
 
-    Whatever the cause (day, hours, the GX's zone or clock, Dynamic ESS, no ESS assistant), it is
-    the proof that no setting can give. None by day, where the GX does not know the path or was not
-    asked (in HP), and where the owner chose so: Schedule 1 off, Keep batteries charged, external
-    control.
+    All settings can be right and still nothing charges (day, hours, the GX's zone or clock, Dynamic
+    ESS, no ESS assistant): only the GX's own word proves it. None by day; where the GX does not
+    know the path or was not asked (in HP); and where the owner chose so: Schedule 1 off, Keep
+    batteries charged, external control.
     """
     chosen = (
         is_off(values.get(DAY))
@@ -825,8 +827,8 @@ def why_no_charge(values: Values, now: datetime) -> str | None:
 ECODEVICE_TRIES = 3
 ECODEVICE_TRY = 8.0
 ECODEVICE_PAUSE = 2.0  # polls closer than that make it unstable [Domoticz]
-WEB_SOURCE = 15.0
-PROWL = 15.0
+WEB_TIMEOUT = 15.0
+PROWL_TIMEOUT = 15.0
 MAX_BODY = 64 * 1024  # bytes taken of an HTTP answer
 USER_AGENT = f"tempo_ess/{__version__}"  # one source refuses requests' own [hass-tarif-edf #25]
 
@@ -863,10 +865,10 @@ FRENCH_CAUSES = (  # the first that fits: most of them are kinds of OSError
 def french_cause(error: BaseException) -> str:
     """French words for a peer's failure.
 
-    Never the error's own words, which can hold a key or the peer's bytes. requests raises its own
-    error while it handles urllib3's, which was raised while the socket's was handled: the origin of
-    that chain, Python's __context__, is what happened. To be called in a thread of `bounded`: in a
-    new thread no other error is being handled, so that the chain begins with the call itself.
+    Never the error's own words, which can hold a key or the peer's bytes. requests wraps urllib3's
+    error, which wraps the socket's; Python links them by __context__, and the first one is the
+    cause. (Only InvalidURL says more than what it wraps.) To be called in a thread of `bounded`,
+    since inside somebody's `except` the chain would go on into that other error.
     """
     origin = error
     while origin.__context__ and not isinstance(origin, requests.exceptions.InvalidURL):
@@ -1071,7 +1073,7 @@ class WebSource(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-# In the order of asking; one more takes its WEB_SOURCE seconds of the run's 5 minutes.
+# In the order of asking; one more takes its WEB_TIMEOUT seconds of the run's 5 minutes.
 WEB_SOURCES = [
     WebSource("RTE", "https://www.services-rte.com/cms/open_data/v1/tempoLight", parse_rte),
     # The supplier's own calendar, as its customer site asks for it: independent of RTE's file, but
@@ -1098,7 +1100,7 @@ def ask_web_source(source: WebSource, now: datetime) -> Calendar:
     session = Session()
     session.headers.update(source.headers)
     url = source.address.format(day=day, next_day=next_day)
-    answer = fetch_json(url, WEB_SOURCE, session)
+    answer = fetch_json(url, WEB_TIMEOUT, session)
     try:
         return source.parse(answer)
     except (LookupError, TypeError, AttributeError):  # over which a parser trips
@@ -1113,7 +1115,7 @@ class Claim(NamedTuple):
 
 
 def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Claim], list[str]]:
-    """What the web says of the wanted days; and why the sources that do not know them do not.
+    """What the web says of the wanted days; and a reason for each source that does not know them.
 
     One source after the other is asked, until all wanted days are known.
     """
@@ -1448,7 +1450,7 @@ class GxState:
     def lines(self) -> list[str]:
         """A line for each setting of the target: before -> wanted, and what became of it.
 
-        None when nothing was read or written.
+        No line at all when nothing was read or written.
         """
         lines: list[str] = []
         if not (self.before or self.without_value or self.written):
@@ -1497,7 +1499,7 @@ ANSWER = 5.0
 ASK_AGAIN = 1.0
 AFTER_STALL = 1.0
 STARTING = 60.0  # for settings that are not up yet
-READ_ONLY = 1.0  # for the read-only settings, once the others have answered
+READ_ONLY_WAIT = 1.0  # for the read-only settings, once the others have answered
 
 
 class Link:
@@ -1615,9 +1617,9 @@ class Link:
                 raise self.unreachable("connexion coupée")
 
     def publish(self, topic: str, payload: str = "") -> None:
-        """Publish with QoS 0 and not retained: FlashMQ would run another W/ a second time, later.
+        """Publish with QoS 0, not retained. May raise Lost.
 
-        May raise Lost.
+        FlashMQ runs a W/ that is retained, or has QoS 1, a second time later.
         """
         log.debug(f"MQTT -> {topic} {payload}")
         if self.client.publish(topic, payload, qos=0, retain=False).rc:
@@ -1671,7 +1673,7 @@ def read(link: Link) -> None:
     if state.presence() in (Presence.OURS, Presence.MAY_BE_STARTING):
         if not all(map(state.has_answered, state.target)):
             wait_for_settings(link)
-        ask(link, state.read_only, state.has_answered, READ_ONLY)
+        ask(link, state.read_only, state.has_answered, READ_ONLY_WAIT)
 
 
 def make_sure_that_nobody_is_there(link: Link) -> None:
@@ -1691,11 +1693,13 @@ def wait_for_settings(link: Link) -> None:
     """Ask for the settings that are silent, for the rest of the 60 s. May raise Lost.
 
     Then ask all that answered once more: in that minute the owner may have chosen State 9, which
-    must not be written over. Time to write and to confirm is left.
+    must not be written over.
     """
     state = link.state
-    time_left = link.deadline - time.monotonic() - 3 * ANSWER
-    ask(link, state.target, state.has_answered, min(STARTING - ANSWER, time_left))
+    rest = STARTING - ANSWER  # read has spent an ANSWER on it
+    reserve = 3 * ANSWER  # one to ask again, two to write and confirm
+    time_left = link.deadline - time.monotonic() - reserve
+    ask(link, state.target, state.has_answered, min(rest, time_left))
     answered = [one for one in (*state.read_only, *state.target) if state.has_answered(one)]
     state.forget()
     ask(link, answered, state.has_answered, ANSWER)
@@ -1857,7 +1861,7 @@ def ask_prowl(call: Callable[[], object]) -> str | None:
 
     log.debug("HTTP api.prowlapp.com")
     try:
-        trouble: str | None = bounded(PROWL, attempt)
+        trouble: str | None = bounded(PROWL_TIMEOUT, attempt)
     except TimeoutError:
         trouble = "pas de réponse à temps"
     return trouble
@@ -1993,14 +1997,17 @@ def check_secret(path: Path, problems: Problems, hints: list[str]) -> Iterator[L
 
 
 def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "") -> Line:
-    """The two colours that a source knows; tomorrow's is due from 20:00 on."""
+    """The two colours that a source knows.
+
+    Tomorrow's is due from 20:00 on, when the meter announces it and cron's first run is near.
+    """
     day, next_day = tempo_days(now)
     colours = f"aujourd'hui {calendar.get(day, '?')}"
     colours += f", demain {calendar.get(next_day, 'non annoncé')}{more}"
     is_due = now.hour >= 20 or now.hour < 6
     if day in calendar and (next_day in calendar or not is_due):
         return Line(Verdict.OK, source, colours)
-    advice = "les autres sources peuvent suppléer ; sinon relancez plus tard"
+    advice = "les autres sources peuvent suppléer"
     return Line(Verdict.ATTENTION, source, f"{colours} ; {advice}")
 
 
@@ -2140,7 +2147,7 @@ def check_all(path: Path, now: datetime) -> Iterator[Line]:
         return
     yield from check_secret(path, problems, hints)
     yield from check_colours(config, now)
-    if is_gx_access_clear(problems):
+    if is_gx_access_sound(problems):
         yield from check_gx(config, now)
     if config.prowlkey:
         trouble = ask_prowl(pyprowl.Prowl(config.prowlkey).verify_key)
@@ -2268,9 +2275,9 @@ def parse_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def settings_to_read(tempo: Tempo, config: Config) -> list[Setting]:
-    """What a run reads besides its target: what tell_gx looks at.
+    """What a run reads besides its target.
 
-    Without Hub4Mode, BatteryLife would be written under external control, too.
+    HUB4_MODE guards the write of BatteryLife (GxState.may_write). The others are for tell_gx.
     """
     settings = [DAY]
     if tempo.periode is Periode.HC:
@@ -2338,7 +2345,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
     os.environ["NETRC"] = os.devnull  # requests would send its logins to hosts that want none
     config = Config()  # as yet there is nobody to notify
     code = Exit.RIGHT
-    priority = HIGH  # of a failure
+    priority = HIGH  # of a failure, and before a red day
     try:
         try:
             options = parse_options(sys.argv[1:] if argv is None else argv)

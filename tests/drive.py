@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tempo_ess
 
-LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_SOURCE", "PROWL", "GX_WORK"]
+LIMITS = ["ECODEVICE_TRY", "ECODEVICE_PAUSE", "WEB_TIMEOUT", "PROWL_TIMEOUT", "GX_WORK"]
 LIMITS += [
     "CONNECT_TRY",
     "CONNECT_PAUSE",
@@ -26,7 +26,7 @@ LIMITS += [
     "ANSWER",
     "ASK_AGAIN",
     "AFTER_STALL",
-    "READ_ONLY",
+    "READ_ONLY_WAIT",
 ]
 
 

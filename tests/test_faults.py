@@ -23,7 +23,7 @@ RED = (100, 25.0, 11)  # Schedule SoC, MinSoc, and State as the GX moves what wa
 NOTHING = "rien n'a été écrit, le GX garde ses réglages"
 PUBLISHED = "publié, non confirmé"
 # Seconds: EcoDevice, three web sources, the GX, Prowl.
-LONGEST = 30 + 3 * tempo_ess.WEB_SOURCE + tempo_ess.GX_WORK + tempo_ess.PROWL
+LONGEST = 30 + 3 * tempo_ess.WEB_TIMEOUT + tempo_ess.GX_WORK + tempo_ess.PROWL_TIMEOUT
 BUSY = 5  # seconds that a busy machine may lose beyond the limits
 
 
@@ -443,7 +443,9 @@ def test_silent_settings_are_waited_for_until_it_stops(house: House, gx: GxSimul
 
 
 def test_the_limits_are_those_of_the_devices() -> None:
-    names = "GX_WORK CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY PROWL"
+    names = (
+        "GX_WORK CONNECT_TRY CONNECT_PAUSE STARTING ANSWER ASK_AGAIN READ_ONLY_WAIT PROWL_TIMEOUT"
+    )
     assert [getattr(tempo_ess, name) for name in names.split()] == [150, 10, 5, 60, 5, 1, 1, 15]
     assert 3 * tempo_ess.ECODEVICE_TRY + 2 * tempo_ess.ECODEVICE_PAUSE <= 30
 

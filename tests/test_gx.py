@@ -297,7 +297,9 @@ def test_an_owners_choice_made_while_a_silent_setting_is_waited_for_is_respected
 def test_time_to_confirm_is_left_when_a_silent_setting_is_waited_for(red_eve: House) -> None:
     red_eve.gx.mute = {gx.RELAY_1}
     red_eve.secret(relais=1)
-    result = red_eve.run(limits={"GX_WORK": 3, "ANSWER": 0.5, "ASK_AGAIN": 0.2, "READ_ONLY": 0.2})
+    result = red_eve.run(
+        limits={"GX_WORK": 3, "ANSWER": 0.5, "ASK_AGAIN": 0.2, "READ_ONLY_WAIT": 0.2}
+    )
     assert result.code == 5
     assert result.out.count(", confirmé") == 3
     assert len(red_eve.gx.writes) == 3

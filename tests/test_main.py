@@ -417,7 +417,7 @@ def test_a_failure_is_pushed_and_keeps_its_code_when_the_push_fails(
     red_eve.secret(**LOGINS, **changes)
     red_eve.internet.prowl = lambda request: silence()
     result = red_eve.run(
-        "--quiet", scale=0.2, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "PROWL": 0.5}
+        "--quiet", scale=0.2, limits={"GX_WORK": 2, "CONNECT_TRY": 0.5, "PROWL_TIMEOUT": 0.5}
     )
     assert (result.code, result.out) == (code, "")
     error, warning = result.err.splitlines()

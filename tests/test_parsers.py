@@ -34,7 +34,7 @@ def end_well(house: House, answer: bytes, payload: bytes) -> None:
     house.eco.reply = house.internet.prowl = lambda request: answer
     house.gx.mute.add(DAY)
     house.gx.on_question = say_day
-    limits = {"ECODEVICE_PAUSE": 0.0, "READ_ONLY": 0.05}
+    limits = {"ECODEVICE_PAUSE": 0.0, "READ_ONLY_WAIT": 0.05}
     for imposed in ([], ["--today", "bleu"]):  # the second run reaches the GX in any case
         result = house.run("--verbose", *imposed, at="2026-11-23T20:05", limits=limits)
         assert result.code in (Exit.RIGHT, Exit.COLOUR)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_faults import stall
 
 QUICK = {"CONNECT_TRY": 0.3, "CONNECT_PAUSE": 0.1, "ANSWER": 0.5, "ASK_AGAIN": 0.1}
-QUICK |= {"STARTING": 0.6, "AFTER_STALL": 0.1, "READ_ONLY": 0.5, "ECODEVICE_PAUSE": 0.01}
+QUICK |= {"STARTING": 0.6, "AFTER_STALL": 0.1, "READ_ONLY_WAIT": 0.5, "ECODEVICE_PAUSE": 0.01}
 ON = range(1, 9)  # the States of BatteryLife that mean on
 CODES = {"up": 0, "stalled": 0, "dead": 4, "silent": 5}
 
