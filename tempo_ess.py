@@ -264,8 +264,8 @@ def is_tomorrow_settled(now: datetime) -> bool:
 
 Value = float | str
 
-# BatteryLife/State: a person chooses on, off or 9; the GX itself moves 1 to 2..8, and 10 to 11 or
-# 12. Only STATE_ON and STATE_OFF are written.
+# BatteryLife/State: a person chooses on, off or Keep batteries charged; the GX itself moves 1 to
+# 2..8, and 10 to 11 or 12. Only STATE_ON and STATE_OFF are written.
 STATE_ON = 1
 STATE_KEEP_CHARGED = 9
 STATE_OFF = 10
@@ -273,7 +273,7 @@ STATES_ON = range(1, 9)
 STATES_OFF = range(10, 13)
 HUB4_EXTERNAL = 3
 EVERY_DAY = 7
-RELAY_MANUAL = 2  # the only function with which a write to the relay holds
+RELAY_MANUAL = 2  # a relay's Function on the GX: with another one a write does not hold
 
 
 def percent(value: Value) -> str:
@@ -469,6 +469,11 @@ def whole(low: int, high: int, default: int | None) -> Any:
     )
 
 
+def one_or_two(default: int | None) -> Any:
+    """1 or 2: an input, or a relay."""
+    return variable(default, lambda value: type(value) is int and value in (1, 2), "1 ou 2")
+
+
 def percentage(default: int) -> Any:
     """A percentage that a battery can be asked for: 10 to 100."""
     return whole(10, 100, default)
@@ -480,7 +485,10 @@ def is_address(value: object) -> bool:
 
 
 def is_gx_address(value: object) -> bool:
-    """Whether it can be the same without a port: one colon comes before a port, IPv6 has more."""
+    """Whether it can be a host name, or an address, without a port.
+
+    Exactly one colon means name:port; an IPv6 address has more, and brackets only with a port.
+    """
     return is_address(value) and str(value).count(":") != 1 and "[" not in str(value)
 
 
@@ -489,7 +497,7 @@ def are_colours(value: object) -> bool:
     return isinstance(value, list) and all(colour in list(Couleur) for colour in value)
 
 
-ADDRESS = 'une adresse avec des points, sans virgule, comme "192.168.1.50", ou un nom'
+ADDRESS = 'une adresse avec des points, sans virgule ni http://, comme "192.168.1.50", ou un nom'
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 USE_ECO_HINT = "sans EcoDevice, enlevez le # devant use_eco et mettez False"
 GX_ACCESS = ("gx", "gxport", "gxtls", "gxcert", "gxuser", "gxpassword")  # how it is reached
@@ -502,12 +510,13 @@ class Config:
     ecodevice: str = variable("", is_address, f"{ADDRESS}, avec :port si besoin ({USE_ECO_HINT})")
     ecouser: str = any_text()
     ecopassword: str = any_text(is_secret=True)
-    ecoinput: int = whole(1, 2, 1)
+    ecoinput: int = one_or_two(1)
     use_eco: bool = choice(True)
     use_api: bool = choice(True)
     gx: str = variable("", is_gx_address, f"{ADDRESS}, sans port (il se met dans gxport)")
     gxsn: str = text_like(
-        "[0-9A-Fa-f]{12}", "l'ID Portail VRM du GX, 12 chiffres ou lettres de a à f"
+        "[0-9A-Fa-f]{12}",
+        "l'ID Portail VRM du GX, 12 chiffres ou lettres de a à f entre guillemets",
     )
     gxport: int | None = whole(1, 65535, None)
     gxtls: bool = choice(False)
@@ -524,7 +533,7 @@ class Config:
     blbleu: bool = choice(True)
     blblanc: bool = choice(True)
     blrouge: bool = choice(False)
-    relais: int | None = whole(1, 2, None)
+    relais: int | None = one_or_two(None)
     relais_couleurs: Collection[str] = variable(
         ("BLANC", "ROUGE"), are_colours, 'une liste de couleurs comme ["BLANC", "ROUGE"]'
     )
@@ -563,7 +572,7 @@ def is_gx_access_sound(problems: Problems) -> bool:
     """Whether no problem touches how the GX is reached.
 
     With a wrong gxtls, say, the password would be sent unencrypted. A line that could not be read
-    is a problem without a name of ours: it could be gxtls.
+    has a key like "ligne 3", which is not in RULES: it may have been gxtls, so it counts.
     """
     return all(name in RULES and name not in GX_ACCESS for name in problems)
 
@@ -591,10 +600,12 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         trouble = f"{path} est absent : copiez secret.py.example et remplissez-le"
     except PermissionError:
-        trouble = (
-            f"{path} appartient à un autre utilisateur, et celui-ci ne peut pas le lire :"
-            " lancez le script sous le nom de son propriétaire"
-        )
+        trouble = f"{path} ne peut pas être lu : chmod 600 {path}"
+        if path.stat().st_uid != os.geteuid():
+            trouble = (
+                f"{path} appartient à un autre utilisateur et vous ne pouvez pas le lire :"
+                " lancez le script sous le nom de son propriétaire"
+            )
     except OSError:
         trouble = f"{path} n'est pas un fichier qui peut être lu"
     except UnicodeError:
@@ -732,15 +743,15 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
-    (many meters never announce a blue day). In HC the charge then stays as it is: the 20:05 run
-    knew as much or more, and if it was missed, the last charge is no worse than a guess. Every run
-    sets the relay, if there is one; cron then also runs after relais_debut and relais_fin
-    (crontab.example).
+    (many meters never announce a blue day). Every run sets the relay, if there is one; cron then
+    also runs after relais_debut and relais_fin (crontab.example).
     """
     target = config.profile(tempo.demain or tempo.aujourdhui)
     if tempo.periode is Periode.HP:
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
+        # The 20:05 run knew as much as this one, or more. If it was missed, the charge that is
+        # there is as good a guess as today's.
         del target[SOC]
     if config.relais:
         in_time = config.relais_debut <= now.strftime("%H:%M") < config.relais_fin
@@ -752,9 +763,9 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 def foreign_changes(written: Target, todays_profile: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    Two values are not a stranger's. One is that of today's profile, which yesterday evening's run
-    left. The other is the target: the GX had it at first, lost it in a restart, and this run wrote
-    it again.
+    Two values are not a stranger's: that of today's profile, which yesterday evening's run left;
+    and the target. `before` is the first answer of the run: a GX that then restarted may have lost
+    it, and a later try wrote it again.
     """
     remarks = []
     for setting, expected in todays_profile.items():
@@ -866,9 +877,10 @@ def french_cause(error: BaseException) -> str:
     """French words for a peer's failure.
 
     Never the error's own words, which can hold a key or the peer's bytes. requests wraps urllib3's
-    error, which wraps the socket's; Python links them by __context__, and the first one is the
-    cause. (Only InvalidURL says more than what it wraps.) To be called in a thread of `bounded`,
-    since inside somebody's `except` the chain would go on into that other error.
+    error, which wraps the socket's: the oldest one, by Python's __context__, is the cause. (Only
+    InvalidURL says more than what it wraps.) To be called only inside a function that `bounded`
+    runs: a new thread begins without an error, while in somebody's `except` Python would chain ours
+    to that unrelated one.
     """
     origin = error
     while origin.__context__ and not isinstance(origin, requests.exceptions.InvalidURL):
@@ -894,11 +906,13 @@ class Session(requests.Session):
         """None: there is nowhere to go."""
 
 
-def fetch_json(url: str, seconds: float, session: Session, advice: Mapping[int, str] = {}) -> Any:
+def fetch_json(
+    url: str, seconds: float, session: Session, hint: str = "", hint_401: str = ""
+) -> Any:
     """The JSON value at url, got within so many seconds. May raise NoAnswer.
 
-    At most 64 KiB of a 200 are taken, redirects are not followed. advice: what to say of an HTTP
-    status besides its number.
+    At most 64 KiB of a 200 are taken, redirects are not followed. hint, hint_401: what to say
+    besides the cause when no answer can be had, or when it is a 401.
     """
 
     def get() -> object:
@@ -906,7 +920,7 @@ def fetch_json(url: str, seconds: float, session: Session, advice: Mapping[int, 
             with session.get(url, timeout=seconds, stream=True) as answer:
                 status = answer.status_code
                 if status != 200:
-                    told = f"réponse HTTP {status}{advice.get(status, '')}"
+                    told = f"réponse HTTP {status}{hint_401 if status == 401 else ''}"
                     raise NoAnswer(told, again=status >= 500)
                 body = b""
                 for chunk in answer.iter_content(4096):
@@ -916,13 +930,13 @@ def fetch_json(url: str, seconds: float, session: Session, advice: Mapping[int, 
             # strict: an EcoDevice's text may hold a raw newline [Aohzan/ecodevices #32].
             return json.loads(body[:MAX_BODY].decode("utf-8-sig", "replace"), strict=False)
         except (OSError, ValueError, RecursionError) as error:
-            raise NoAnswer(french_cause(error), again=True) from None
+            raise NoAnswer(f"{french_cause(error)}{hint}", again=True) from None
 
     log.debug(f"HTTP GET {url}")
     try:
         return bounded(seconds, get)
     except TimeoutError:
-        raise NoAnswer("pas de réponse à temps", again=True) from None
+        raise NoAnswer(f"pas de réponse à temps{hint}", again=True) from None
 
 
 # ---- Colours: the meter --------------------------------------------------------------------------
@@ -967,7 +981,7 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
     if ptec in CONTRATS:
         raise Failure(
             f"le contrat du compteur est {CONTRATS[ptec]} (PTEC {ptec}), pas TEMPO :"
-            f" vérifiez l'abonnement, ou ecoinput dans secret.py ; {NOTHING_WRITTEN}",
+            " vérifiez l'abonnement, ou ecoinput dans secret.py",
             Exit.COLOUR,
         )
     if ptec not in PTEC:
@@ -979,9 +993,9 @@ def parse_meter(answer: object, ecoinput: int, now: datetime) -> Tempo:
         )
     aujourdhui, periode = PTEC[ptec]
     if periode is Periode.HC and 10 <= now.hour < 21:
-        # HC ends at 06:38 at the latest, at 09:30 on the latest clock on record, and begins at
-        # 22:00 or, on a clock an hour fast, at 21:00 [rtetempo #34, Zlinky_TIC #219]. So this
-        # reader stands still, as some did for days [Zlinky_TIC #298, #348].
+        # HC ends by 06:38, or by 09:30 on the slowest meter clock on record, and begins at 22:00,
+        # or at 21:00 on a clock an hour fast [rtetempo #34, Zlinky_TIC #219]. So this reader stands
+        # still, as some did for days [Zlinky_TIC #298, #348].
         raise NoAnswer(
             f"PTEC {ptec} à {now:%H:%M}, en pleines heures pleines :"
             " téléinfo figée, ou une horloge fausse ?"
@@ -1002,11 +1016,12 @@ def read_meter(config: Config, now: datetime) -> Tempo:
             config.ecouser.encode(), config.ecopassword.encode()
         )
     url = f"http://{config.ecodevice}/api/xdevices.json?cmd=10"
-    advice = {401: ", vérifiez ecouser et ecopassword dans secret.py"}
+    hint = ", est-il allumé, et ecodevice juste ?"
+    hint_401 = ", vérifiez ecouser et ecopassword dans secret.py"
     tries = 1
     while True:
         try:
-            answer = fetch_json(url, ECODEVICE_TRY, session, advice)
+            answer = fetch_json(url, ECODEVICE_TRY, session, hint, hint_401)
             return parse_meter(answer, config.ecoinput, now)
         except NoAnswer as failure:
             if tries == ECODEVICE_TRIES or not failure.again:
@@ -1041,7 +1056,7 @@ def parse_rte(answer: Any) -> Calendar:
     return {
         day: RTE_CODES[code]
         for day, code in values.items()
-        if code in RTE_CODES and values.get(f"{day}-fallback") != "true"
+        if code in RTE_CODES and values.get(f"{day}-fallback") not in ("true", True)
     }
 
 
@@ -1130,11 +1145,10 @@ def ask_web(wanted: Collection[str], now: datetime) -> tuple[dict[str, Claim], l
         except NoAnswer as failure:
             reasons.append(f"{source.name} : {failure}")
             continue
-        for day in missing:
-            if day in calendar:
-                claims[day] = Claim(calendar[day], source.name)
-            else:
-                reasons.append(f"{source.name} : ne connaît pas le {day}")
+        claims |= {day: Claim(calendar[day], source.name) for day in missing if day in calendar}
+        unknown = [day for day in missing if day not in calendar]
+        if unknown:
+            reasons.append(f"{source.name} : ne connaît pas le {' ni le '.join(unknown)}")
     return claims, reasons
 
 
@@ -1270,7 +1284,7 @@ def tell_evening(evening: Evening, now: datetime) -> None:
     if tempo.demain is None:
         tell_unknown_tomorrow(evening)
     elif evening.web_reasons:
-        log.info(" ; ".join(evening.web_reasons))
+        log.info(f"sans conséquence ce soir : {' ; '.join(evening.web_reasons)}")
     if sources["periode"] == METER and tempo.periode is Periode.HP and is_night(now):
         log.warning(
             "le compteur est encore en HP : dans la crontab, mettez la ligne de 22:02"
@@ -1310,9 +1324,9 @@ class Presence(Enum):
     """
 
     OURS = auto()
-    ANOTHER = auto()  # another GX only: gxsn is wrong
-    NOBODY = auto()  # a test broker, or a GX that knows no such gxsn
-    MAY_BE_STARTING = auto()  # nobody yet, but a try of this run failed, as on a GX that starts
+    ANOTHER = auto()  # only another GX spoke: gxsn is wrong
+    NOBODY = auto()  # nobody spoke: a test broker, or a GX that is not asked by its own serial
+    MAY_BE_STARTING = auto()  # nobody spoke, but a try of this run failed, as on a GX that starts
 
 
 class GxState:
@@ -1397,7 +1411,10 @@ class GxState:
         return setting is not BATTERY_LIFE or self.owners_choice() is None
 
     def known_wrong(self) -> list[Setting]:
-        """What the GX is known to hold otherwise, and may be written; never what is silent."""
+        """The settings whose known value is not the target, and which may be written.
+
+        One that has not answered is not among them.
+        """
         wrong = [one for one in self.target if one in self.values and not self.is_right(one)]
         return [setting for setting in wrong if self.may_write(setting)]
 
@@ -1480,11 +1497,11 @@ def complaint(setting: Setting, outcome: Outcome, state: GxState) -> str:
             )
         case Outcome.NOT_HELD:
             return (
-                f"{setting.label} non tenu, reste à {setting.text(state.values[setting])} :"
+                f"{setting.label} non tenu, le GX montre {setting.text(state.values[setting])} :"
                 " refusé par le GX, ou remis par un autre programme"
             )
         case _:
-            return f"{setting.label} : {outcome}"
+            return f"{setting.label} : {outcome} (relancez ; --check dit ce qui ne va pas)"
 
 
 # ---- GX, the link --------------------------------------------------------------------------------
@@ -1521,7 +1538,11 @@ class Link:
         self.client.on_subscribe = self.on_subscribe
 
     def close(self) -> None:
-        """Disconnect in order. paho has sent it when it returns, as each message before."""
+        """Disconnect in order.
+
+        Nothing is lost by that: paho sends at once, so that each packet has gone when publish or
+        disconnect returns.
+        """
         self.client.disconnect()
 
     def on_subscribe(
@@ -1679,10 +1700,10 @@ def read(link: Link) -> None:
 def make_sure_that_nobody_is_there(link: Link) -> None:
     """Wait for a GX that only stalls; Lost when the broker does not answer either.
 
-    A GX or its Wi-Fi can stall for seconds just after CONNACK, and what is sent meanwhile is
-    executed when it goes on. Version 1.1 took such a stall for a test broker and wrote blindly, and
-    State 9, the owner's choice, became 10. So the broker must acknowledge one more SUBSCRIBE. After
-    its SUBACK a GX that had stalled is heard: its serial at once, its answers soon.
+    A GX or its Wi-Fi can stall for seconds just after CONNACK. The broker runs on the GX, so while
+    it stalls nothing is acknowledged: when one more SUBSCRIBE is, the stall is over, and a short
+    wait is enough to hear the GX's serial and answers. Version 1.1 took a stall for a test broker:
+    it wrote blindly, all was executed afterwards, and State 9, the owner's choice, became 10.
     """
     if not link.is_broker_alive():
         raise link.unreachable("le broker ne répond plus, ou refuse l'abonnement")
@@ -1960,7 +1981,7 @@ CHECKS = {  # of those that are not here, every value is right
     TIME_ZONE: Check(
         has_paris_clock,
         "décale la charge : Paramètres > Général > Date & Heure > Fuseau horaire (Time zone),"
-        " Europe/Paris",
+        " Europe/Paris, ou « Brussels, Copenhagen, Madrid, Paris »",
     ),
     **dict.fromkeys(
         OTHER_DAYS,
@@ -2046,7 +2067,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
         told = {source: days[date] for source, days in calendars.items() if date in days}
         if METER in told and len(set(told.values())) > 1:
             all_of_them = ", ".join(f"{source} {couleur}" for source, couleur in told.items())
-            advice = "le compteur est-il figé, ou en retard ?"
+            advice = "l'un d'eux se trompe : comparez avec le site d'EDF"
             yield Line(Verdict.ATTENTION, f"couleur : {name}", f"{all_of_them} ; {advice}")
     if not any(day in calendar for calendar in calendars.values()):
         trouble = "aucune source ne la donne : rien ne serait réglé"
@@ -2058,7 +2079,7 @@ def check_setting(setting: Setting, state: GxState, is_needed: bool) -> Line:
     if setting not in state.values:
         trouble = "non lisible : relancez ; s'il le reste, ce GX n'a pas ce réglage"
         if setting in state.without_value:
-            trouble = "sans valeur : fonction désactivée, ou ESS non configuré ?"
+            trouble = "non lisible, sans valeur : fonction désactivée, ou ESS non configuré ?"
         if is_needed:
             return Line(Verdict.ERREUR, setting.label, trouble, Exit.UNCONFIRMED)
         return Line(Verdict.ATTENTION, setting.label, trouble)
@@ -2114,7 +2135,7 @@ def check_gx(config: Config, now: datetime) -> Iterator[Line]:
         settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
     state = GxState(config.gxsn, {}, [*settings, CHARGE, CHARGE_STATUS])
     try:
-        with closing(Link(config, state, time.monotonic() + CONNECT_TRY + ANSWER)) as link:
+        with closing(Link(config, state, time.monotonic() + CONNECT_TRY + 2 * ANSWER)) as link:
             link.connect()
             yield Line(Verdict.OK, "GX", f"joint à {config.broker()}")
             link.subscribe()
@@ -2122,6 +2143,8 @@ def check_gx(config: Config, now: datetime) -> Iterator[Line]:
                 ask(link, state.read_only, state.has_answered, ANSWER)
             else:
                 link.serve(lambda: False, ANSWER)  # for the serials alone
+            if not state.serials:
+                make_sure_that_nobody_is_there(link)
     except Lost as lost:
         yield Line(Verdict.ERREUR, "GX", str(lost), Exit.GX)
         return
@@ -2290,7 +2313,7 @@ def settings_to_read(tempo: Tempo, config: Config) -> list[Setting]:
 def tell_gx(state: GxState, todays_profile: Target, now: datetime) -> None:
     """Say what became of the settings, and what the owner should know beside them.
 
-    todays_profile: empty when today's colour was imposed, for then it proves nothing.
+    todays_profile: empty when today's colour was imposed, so that nobody is suspected.
     """
     values = state.values
     for line in state.lines():
@@ -2345,7 +2368,7 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
     os.environ["NETRC"] = os.devnull  # requests would send its logins to hosts that want none
     config = Config()  # as yet there is nobody to notify
     code = Exit.RIGHT
-    priority = HIGH  # of a failure, and before a red day
+    priority = HIGH  # unless all went well and tomorrow is not red
     try:
         try:
             options = parse_options(sys.argv[1:] if argv is None else argv)
@@ -2369,7 +2392,9 @@ def main(argv: Sequence[str] | None = None, clock: Callable[[], datetime] = pari
             log.error(failure)
             code = failure.code
         except Exception:
-            log.exception("bogue du script, GX peut-être à moitié réglé ; signalez ce qui suit")
+            log.exception(
+                "bogue du script : relancez-le, et signalez-le avec ce que montre le terminal"
+            )
             code = Exit.BUG
         if voice.has_news():
             push(config, voice.text(), priority)

@@ -99,6 +99,18 @@ def all_sources_down(house: House) -> None:
     house.internet.knows()
 
 
+def mute_broker() -> int:
+    """The port of a broker that lets everybody in and then is silent."""
+
+    def serve(connection: socket.socket, _earlier: int) -> None:
+        connection.recv(4096)
+        connection.sendall(b"\x20\x02\x00\x00")
+        while connection.recv(4096):
+            pass
+
+    return Peer(serve).port
+
+
 def login_refused(house: House) -> None:
     def refuse(connection: socket.socket, _earlier: int) -> None:
         connection.recv(4096)
@@ -141,7 +153,8 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, holds(gx.OTHER_DAYS[0], 7), "Schedule 2 Day", "tous les jours | plannifiés"),
     (0, holds(gx.DYNAMIC_ESS, 1), "Dynamic ESS", "Paramètres > Configuration Système > ESS"),
     (0, lacks(gx.DYNAMIC_ESS), "Dynamic ESS", "non lisible"),
-    (0, holds(gx.DYNAMIC_ESS, None), "Dynamic ESS", "sans valeur"),
+    (0, holds(gx.DYNAMIC_ESS, None), "Dynamic ESS", "non lisible, sans valeur"),
+    (4, lambda house: house.secret(gxport=mute_broker()), "GX", "le broker ne répond plus"),
     (0, holds(gx.STATE, 9), "BatteryLife", "Maintenir | Paramètres"),
     (0, holds(gx.HUB4_MODE, 3), "mode ESS", "externe | Paramètres"),
     (0, holds(gx.CHARGE_STATUS, 1), "charge programmée", "pas d'assistant ESS"),

@@ -271,6 +271,20 @@ def test_a_stalled_gx_is_no_test_broker(
     assert ("nouvel essai" in result.out) == (not ends)
 
 
+def test_a_stalled_gx_that_announces_no_serial_is_heard_by_its_late_answers(
+    house: House,
+) -> None:
+    """As while systemcalc restarts; they come after the SUBACK."""
+    house.meter("BLEU", "BLANC", "HC")
+    house.gx.values[gx_simulator.STATE] = 9
+    house.gx.leave_no_serial()
+    house.gx.delay = 0.1
+    house.secret(gxport=Peer(stall(house.broker.port, before_suback=False, ends=True)).port)
+    result = house.run(at=AT, limits={"ANSWER": 1, "ASK_AGAIN": 0.3, "READ_ONLY_WAIT": 0.3})
+    assert result.code == 0, result.text
+    assert house.gx.writes == [(gx_simulator.SOC, 90)]
+
+
 @pytest.mark.usefixtures("gx")
 def test_a_broker_that_refuses_the_subscription_is_no_test_broker(house: House) -> None:
     """A house broker, for one: its user may not read N/, and a GX may well be behind it."""

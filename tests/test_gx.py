@@ -162,9 +162,9 @@ def test_a_write_is_tried_twice_and_a_refused_value_is_named_with_what_it_stayed
     assert red_eve.gx.profile() == (100, 30.0, 11)
     tries = Counter(path for path, _ in red_eve.gx.writes)
     assert tries == {gx.SOC: 1, gx.MIN_SOC: 2, gx.STATE: 2}
-    assert result.err == f"erreur : MinSoc non tenu, reste à 30 % : {NOT_HELD}\n"
+    assert result.err == f"erreur : MinSoc non tenu, le GX montre 30 % : {NOT_HELD}\n"
     assert red_eve.push("1").splitlines() == [
-        f"erreur : MinSoc non tenu, reste à 30 % : {NOT_HELD}",
+        f"erreur : MinSoc non tenu, le GX montre 30 % : {NOT_HELD}",
         "Demain ROUGE",
         "Schedule 1 SoC : 80 % -> 100 %, confirmé",
         "MinSoc : 30 % -> 25 %, non tenu",
@@ -179,7 +179,7 @@ def test_a_value_that_another_program_puts_back_after_each_write_is_not_held(
     device.on_write = lambda _: device.values.update({gx.MIN_SOC: 40.0})
     result = red_eve.run(scale=0.2)
     assert result.code == 5
-    said = f"MinSoc non tenu, reste à 40 % : {NOT_HELD}"
+    said = f"MinSoc non tenu, le GX montre 40 % : {NOT_HELD}"
     assert said in result.err
     assert said in red_eve.push("1")
 
