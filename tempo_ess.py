@@ -442,7 +442,10 @@ def variable(
 def any_text(is_secret: bool = False) -> Any:
     """Any text; empty by default."""
     return variable(
-        "", lambda value: isinstance(value, str), "un texte entre guillemets droits", is_secret
+        "",
+        lambda value: isinstance(value, str) and value.isprintable(),
+        "un texte entre guillemets droits, sans caractère invisible",
+        is_secret,
     )
 
 
@@ -600,12 +603,10 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         trouble = f"{path} est absent : copiez secret.py.example et remplissez-le"
     except PermissionError:
-        trouble = f"{path} ne peut pas être lu : chmod 600 {path}"
-        if path.stat().st_uid != os.geteuid():
-            trouble = (
-                f"{path} appartient à un autre utilisateur et vous ne pouvez pas le lire :"
-                " lancez le script sous le nom de son propriétaire"
-            )
+        trouble = (
+            f"{path} appartient à un autre utilisateur, ou ne vous est pas ouvert :"
+            " lancez le script sous le nom de son propriétaire, ou chmod 600"
+        )
     except OSError:
         trouble = f"{path} n'est pas un fichier qui peut être lu"
     except UnicodeError:
@@ -718,7 +719,8 @@ def read_config(path: Path) -> tuple[Config, Problems, list[str]]:
         if rule.accepts(value):
             right[name] = value
         else:
-            is_secret = rule.is_secret or "@" in str(value)  # http://user:password@address
+            has_login = isinstance(value, str) and "@" in value  # http://user:password@address
+            is_secret = rule.is_secret or has_login
             given = "(masqué)" if is_secret else repr(value)[:40]
             problems[name] = f"{name} = {given} : il faut {rule.wanted}"
     config = Config(**right)
@@ -743,15 +745,15 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 
     HP: the charge alone, since raising MinSoc or turning BatteryLife on can start a recharge at
     peak price. HC: all three. While demain is unknown today's colour counts, which costs little
-    (many meters never announce a blue day). Every run sets the relay, if there is one; cron then
-    also runs after relais_debut and relais_fin (crontab.example).
+    (many meters never announce a blue day), and in HC the charge is left alone. Every run sets the
+    relay, if there is one; cron then also runs after relais_debut and relais_fin (crontab.example).
     """
     target = config.profile(tempo.demain or tempo.aujourdhui)
     if tempo.periode is Periode.HP:
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
-        # The 20:05 run knew as much as this one, or more. If it was missed, the charge that is
-        # there is as good a guess as today's.
+        # The 20:05 run may have known tomorrow, when the web was up, say: its charge stays. If it
+        # was missed, the charge of the evening before is as good a guess as today's colour.
         del target[SOC]
     if config.relais:
         in_time = config.relais_debut <= now.strftime("%H:%M") < config.relais_fin
@@ -764,8 +766,8 @@ def foreign_changes(written: Target, todays_profile: Target, before: Values) -> 
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
     Two values are not a stranger's: that of today's profile, which yesterday evening's run left;
-    and the target. `before` is the first answer of the run: a GX that then restarted may have lost
-    it, and a later try wrote it again.
+    and the target. (How can a setting be written that held the target already? `before` is the
+    first answer of the run. When the GX then restarts and loses that value, a later try writes it.)
     """
     remarks = []
     for setting, expected in todays_profile.items():
@@ -878,9 +880,9 @@ def french_cause(error: BaseException) -> str:
 
     Never the error's own words, which can hold a key or the peer's bytes. requests wraps urllib3's
     error, which wraps the socket's: the oldest one, by Python's __context__, is the cause. (Only
-    InvalidURL says more than what it wraps.) To be called only inside a function that `bounded`
-    runs: a new thread begins without an error, while in somebody's `except` Python would chain ours
-    to that unrelated one.
+    InvalidURL says more than what it wraps.) Call it only inside a function that `bounded` runs.
+    Elsewhere the caller may be in an `except` block: the chain would go on to the error that is
+    handled there, and that one would be told. A new thread is in no `except` block.
     """
     origin = error
     while origin.__context__ and not isinstance(origin, requests.exceptions.InvalidURL):
@@ -1252,7 +1254,7 @@ def read_evening(imposed: Imposed, config: Config, now: datetime) -> Evening:
             Exit.COLOUR,
         )
     if meter_trouble:
-        stand_in = "le web et l'horloge le remplacent" if config.use_api else "on fait sans lui"
+        stand_in = "le web et l'horloge le remplacent" if day in wanted else "on fait sans lui"
         log.warning(f"{meter_trouble} ; {stand_in}")
     demain = claim_of(IMPOSED, imposed.demain) or two_witnesses(
         claim_of(METER, meter and meter.demain), web.get(next_day)
@@ -1325,7 +1327,7 @@ class Presence(Enum):
 
     OURS = auto()
     ANOTHER = auto()  # only another GX spoke: gxsn is wrong
-    NOBODY = auto()  # nobody spoke: a test broker, or a GX that is not asked by its own serial
+    NOBODY = auto()  # nobody spoke: a test broker; or gxsn is wrong, and no serial is announced
     MAY_BE_STARTING = auto()  # nobody spoke, but a try of this run failed, as on a GX that starts
 
 
@@ -1690,15 +1692,17 @@ def read(link: Link) -> None:
         link.publish(f"R/{state.serial}/{setting.path}")
     ask(link, state.target, state.has_answered, ANSWER)
     if not state.serials:
-        make_sure_that_nobody_is_there(link)
+        make_sure_that_nobody_is_there(link, state.target)
     if state.presence() in (Presence.OURS, Presence.MAY_BE_STARTING):
         if not all(map(state.has_answered, state.target)):
             wait_for_settings(link)
         ask(link, state.read_only, state.has_answered, READ_ONLY_WAIT)
 
 
-def make_sure_that_nobody_is_there(link: Link) -> None:
-    """Wait for a GX that only stalls; Lost when the broker does not answer either.
+def make_sure_that_nobody_is_there(link: Link, settings: Collection[Setting]) -> None:
+    """Wait for a GX that only stalls, and ask it for these settings again.
+
+    May raise Lost: the broker does not answer either.
 
     A GX or its Wi-Fi can stall for seconds just after CONNACK. The broker runs on the GX, so while
     it stalls nothing is acknowledged: when one more SUBSCRIBE is, the stall is over, and a short
@@ -1707,7 +1711,7 @@ def make_sure_that_nobody_is_there(link: Link) -> None:
     """
     if not link.is_broker_alive():
         raise link.unreachable("le broker ne répond plus, ou refuse l'abonnement")
-    ask(link, link.state.target, link.state.has_answered, AFTER_STALL)
+    ask(link, settings, link.state.has_answered, AFTER_STALL)
 
 
 def wait_for_settings(link: Link) -> None:
@@ -2134,8 +2138,9 @@ def check_gx(config: Config, now: datetime) -> Iterator[Line]:
         needed.append(RELAYS[config.relais])
         settings += [RELAYS[config.relais], RELAY_FUNCTIONS[config.relais]]
     state = GxState(config.gxsn, {}, [*settings, CHARGE, CHARGE_STATUS])
+    deadline = time.monotonic() + CONNECT_TRY + 2 * ANSWER + AFTER_STALL
     try:
-        with closing(Link(config, state, time.monotonic() + CONNECT_TRY + 2 * ANSWER)) as link:
+        with closing(Link(config, state, deadline)) as link:
             link.connect()
             yield Line(Verdict.OK, "GX", f"joint à {config.broker()}")
             link.subscribe()
@@ -2144,7 +2149,7 @@ def check_gx(config: Config, now: datetime) -> Iterator[Line]:
             else:
                 link.serve(lambda: False, ANSWER)  # for the serials alone
             if not state.serials:
-                make_sure_that_nobody_is_there(link)
+                make_sure_that_nobody_is_there(link, state.read_only)
     except Lost as lost:
         yield Line(Verdict.ERREUR, "GX", str(lost), Exit.GX)
         return

@@ -11,6 +11,7 @@ import gx_simulator as gx
 import pytest
 from gx_simulator import GxSimulator
 from house import KEY, House, Peer, http
+from test_faults import stall
 
 import tempo_ess
 
@@ -236,6 +237,16 @@ def test_an_older_venus_has_no_line_for_what_it_does_not_know(well: House) -> No
     well.gx.mute = {gx.CHARGE, gx.CHARGE_STATUS}
     table = rows(well.run("--check", at="2026-11-23T22:10", scale=0.2).out)
     assert [subject for subject in table if subject.startswith("charge")] == []
+
+
+@pytest.mark.parametrize("gxsn", [gx.SN, None])
+def test_a_gx_that_stalls_is_no_missing_one(well: House, gxsn: str | None) -> None:
+    well.secret(gxsn=gxsn, gxport=Peer(stall(well.broker.port, True, ends=True)).port)
+    result = well.run("--check", at=EVENING, scale=0.2)
+    table = rows(result.out)
+    assert table["gxsn"][0] == ("OK" if gxsn else "erreur")
+    assert gx.SN in table["gxsn"][1]
+    assert (table.get("MinSoc") == ("OK", "30 %")) == bool(gxsn)
 
 
 def test_gxsn_is_right_while_systemcalc_restarts_and_announces_none(well: House) -> None:

@@ -429,7 +429,9 @@ def test_the_worst_combination_ends_within_the_sum_of_the_limits_of_at_most_5_mi
     gx.refused.update(dict.fromkeys(gx.values, 99))
     when(gx, "R60", lambda: setattr(gx, "up", True))
     scale, start = 0.03, time.monotonic()
-    result = house.run("--today", "rouge", at=AT, scale=scale)
+    names = ["ECODEVICE_TRY", "WEB_TIMEOUT", "PROWL_TIMEOUT"]
+    limits = {name: scale * getattr(tempo_ess, name) for name in names}
+    result = house.run("--today", "rouge", at=AT, scale=scale, limits=limits)
     spent = time.monotonic() - start
     assert result.code == 5, result.text
     assert scale * (30 + tempo_ess.GX_WORK / 2) < spent < scale * LONGEST + BUSY
