@@ -1,7 +1,13 @@
 # Read by run.sh and demo.sh: what they need, each thing only when it is not there yet.
 
 as_root() {
-    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif ! sudo "$@"; then
+        echo "Sans sudo, installez d'abord le nécessaire, puis relancez :"
+        echo '    su - -c "apt update && apt install -y mosquitto python3-venv"'
+        exit 1
+    fi
 }
 
 has_mosquitto() {
@@ -45,6 +51,7 @@ need_mosquitto() {
             as_root systemctl disable --quiet --now mosquitto
         elif [ -x /etc/init.d/mosquitto ]; then
             as_root /etc/init.d/mosquitto stop >/dev/null
+            as_root update-rc.d mosquitto disable
         fi
     fi
 }

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,14 @@ def test_a_gx_with_a_login_is_set_and_confirmed(
     trusting.check_hostname = False
     trusting.load_verify_locations(tmp_path / "gx.crt")
     broker = Broker(tmp_path, *access, listener=listener)
-    house = House(tmp_path, broker, password=PASSWORD, context=trusting if tls else None)
-    house.meter("BLEU", "ROUGE", "HC")
-    house.secret(gxcert="gx.crt", **names)
-    result = house.run("--verbose", at=AT, scale=0.2)
-    assert result.code == 0, result.text
-    assert house.gx.profile() == RED
-    assert password not in result.text
-    house.close()
+    context = trusting if tls else None
+    with closing(House(tmp_path, broker, password=PASSWORD, context=context)) as house:
+        house.meter("BLEU", "ROUGE", "HC")
+        house.secret(gxcert="gx.crt", **names)
+        result = house.run("--verbose", at=AT, scale=0.2)
+        assert result.code == 0, result.text
+        assert house.gx.profile() == RED
+        assert password not in result.text
 
 
 def test_what_is_missing_of_a_login_is_empty_but_the_user(house: House) -> None:
