@@ -105,11 +105,10 @@ class Exit(IntEnum):
 
 # There are three kinds of expected failure, each with a French sentence. All else is a bug.
 #
-#   exception  what it means        who raises it            what follows
-#   Failure    the run cannot go on  any stage of the run    main says it and exits with its code
-#   NoAnswer   a source is down      the meter, the web      the next source is asked
-#   Lost       a try at the GX       the link to the GX      set_gx tries again, or raises Failure
-#              failed
+#   exception  what it means            who raises it         what follows
+#   Failure    the run cannot go on     any stage of the run  main says it and exits with its code
+#   NoAnswer   a source is down         the meter, the web    the next source is asked
+#   Lost       a try at the GX failed   the link to the GX    set_gx tries again, or raises Failure
 #
 # --check makes a line of each and goes on.
 
@@ -1417,12 +1416,11 @@ class GxState:
 
         One that has not answered is not among them.
         """
-        wrong = [one for one in self.target if one in self.values and not self.is_right(one)]
-        return [setting for setting in wrong if self.may_write(setting)]
+        return self.unproven([setting for setting in self.target if setting in self.values])
 
-    def unproven(self, written: Collection[Setting]) -> list[Setting]:
-        """Those of what was written that are wrong or silent, and may be written again."""
-        return [one for one in written if not self.is_right(one) and self.may_write(one)]
+    def unproven(self, settings: Collection[Setting]) -> list[Setting]:
+        """Those of the settings that are not known to be right, and may be written."""
+        return [one for one in settings if not self.is_right(one) and self.may_write(one)]
 
     def announced(self) -> str:
         """The serials of all GXs on the broker, for a message."""
@@ -2021,6 +2019,9 @@ def check_secret(path: Path, problems: Problems, hints: list[str]) -> Iterator[L
         yield Line(Verdict.OK, "secret.py", str(path))
 
 
+OTHER_SOURCES = "les autres sources peuvent suppléer"
+
+
 def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "") -> Line:
     """The two colours that a source knows.
 
@@ -2032,8 +2033,7 @@ def check_calendar(source: str, calendar: Calendar, now: datetime, more: str = "
     is_due = now.hour >= 20 or now.hour < 6
     if day in calendar and (next_day in calendar or not is_due):
         return Line(Verdict.OK, source, colours)
-    advice = "les autres sources peuvent suppléer"
-    return Line(Verdict.ATTENTION, source, f"{colours} ; {advice}")
+    return Line(Verdict.ATTENTION, source, f"{colours} ; {OTHER_SOURCES}")
 
 
 def check_colours(config: Config, now: datetime) -> Iterator[Line]:
@@ -2064,8 +2064,7 @@ def check_colours(config: Config, now: datetime) -> Iterator[Line]:
                 calendars[source.name] = ask_web_source(source, now)
                 yield check_calendar(source.name, calendars[source.name], now)
             except NoAnswer as failure:
-                advice = "les autres sources peuvent suppléer"
-                yield Line(Verdict.ATTENTION, source.name, f"{failure} ; {advice}")
+                yield Line(Verdict.ATTENTION, source.name, f"{failure} ; {OTHER_SOURCES}")
 
     for name, date in (("aujourd'hui", day), ("demain", next_day)):
         told = {source: days[date] for source, days in calendars.items() if date in days}

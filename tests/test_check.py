@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ import gx_simulator as gx
 import pytest
 from gx_simulator import GxSimulator
 from house import KEY, House, Peer, http
-from test_faults import stall
+from test_faults import say, stall
 
 import tempo_ess
 
@@ -100,25 +99,9 @@ def all_sources_down(house: House) -> None:
     house.internet.knows()
 
 
-def mute_broker() -> int:
-    """The port of a broker that lets everybody in and then is silent."""
-
-    def serve(connection: socket.socket, _earlier: int) -> None:
-        connection.recv(4096)
-        connection.sendall(b"\x20\x02\x00\x00")
-        while connection.recv(4096):
-            pass
-
-    return Peer(serve).port
-
-
-def login_refused(house: House) -> None:
-    def refuse(connection: socket.socket, _earlier: int) -> None:
-        connection.recv(4096)
-        connection.sendall(b"\x20\x02\x00\x05")  # CONNACK: not authorized
-        connection.recv(4096)
-
-    house.secret(gxport=Peer(refuse).port)
+def answers_login_with(connack: int) -> Spoil:
+    """The broker answers a login with this code, then nothing more."""
+    return lambda house: house.secret(gxport=Peer(say(bytes([0x20, 2, 0, connack]))).port)
 
 
 # The exit code (an attention leaves it 0), what is wrong, the line that says it, words in it.
@@ -143,7 +126,7 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (3, all_sources_down, "couleur du jour", "aucune source"),
     (4, secret(gxport=1), "GX", "connexion refusée"),
     (4, secret(gx="192.168.1..5"), "GX", "adresse mal écrite"),
-    (4, login_refused, "GX", "gxpassword"),
+    (4, answers_login_with(5), "GX", "gxpassword"),
     (5, secret(gxsn="ffffffffffff"), "gxsn", gx.SN),
     (2, secret(gxsn=None), "gxsn", gx.SN),
     (0, holds(gx.DAY, -7), "Schedule 1 Day", "inactif | Programme 1 | Activé"),
@@ -155,7 +138,7 @@ WRONG: list[tuple[int, Spoil, str, str]] = [
     (0, holds(gx.DYNAMIC_ESS, 1), "Dynamic ESS", "Paramètres > Configuration Système > ESS"),
     (0, lacks(gx.DYNAMIC_ESS), "Dynamic ESS", "non lisible"),
     (0, holds(gx.DYNAMIC_ESS, None), "Dynamic ESS", "non lisible, sans valeur"),
-    (4, lambda house: house.secret(gxport=mute_broker()), "GX", "le broker ne répond plus"),
+    (4, answers_login_with(0), "GX", "le broker ne répond plus"),
     (0, holds(gx.STATE, 9), "BatteryLife", "Maintenir | Paramètres"),
     (0, holds(gx.HUB4_MODE, 3), "mode ESS", "externe | Paramètres"),
     (0, holds(gx.CHARGE_STATUS, 1), "charge programmée", "pas d'assistant ESS"),
