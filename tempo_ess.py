@@ -751,8 +751,9 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
     if tempo.periode is Periode.HP:
         target = {SOC: target[SOC]}
     elif tempo.demain is None:
-        # The 20:05 run may have known tomorrow, when the web was up, say: its charge stays. If it
-        # was missed, the charge of the evening before is as good a guess as today's colour.
+        # The 20:05 run may have known tomorrow's colour (for instance from the web, down since), so
+        # the charge that it wrote is kept. If it was missed, the charge of the evening before is as
+        # good a guess as today's colour.
         del target[SOC]
     if config.relais:
         in_time = config.relais_debut <= now.strftime("%H:%M") < config.relais_fin
@@ -764,9 +765,10 @@ def target_settings(tempo: Tempo, config: Config, now: datetime) -> Target:
 def foreign_changes(written: Target, todays_profile: Target, before: Values) -> list[str]:
     """A sentence for each setting that this run wrote and that held a stranger's value before.
 
-    Two values are not a stranger's: that of today's profile, which yesterday evening's run left;
-    and the target. (How can a setting be written that held the target already? `before` is the
-    first answer of the run. When the GX then restarts and loses that value, a later try writes it.)
+    Two values are not a stranger's: that of today's profile, since yesterday evening's run wrote it
+    (today was its tomorrow); and the target. (How can a setting be written that held the target
+    already? `before` is the first answer of the run. When the GX then restarts and loses that
+    value, a later try writes it.)
     """
     remarks = []
     for setting, expected in todays_profile.items():
@@ -880,8 +882,8 @@ def french_cause(error: BaseException) -> str:
     Never the error's own words, which can hold a key or the peer's bytes. requests wraps urllib3's
     error, which wraps the socket's: the oldest one, by Python's __context__, is the cause. (Only
     InvalidURL says more than what it wraps.) Call it only inside a function that `bounded` runs.
-    Elsewhere the caller may be in an `except` block: the chain would go on to the error that is
-    handled there, and that one would be told. A new thread is in no `except` block.
+    Elsewhere Python would set the `__context__` of the oldest error to whatever the caller's
+    `except` is handling, and that unrelated error would be told. A new thread is in no `except`.
     """
     origin = error
     while origin.__context__ and not isinstance(origin, requests.exceptions.InvalidURL):
@@ -1326,7 +1328,7 @@ class Presence(Enum):
 
     OURS = auto()
     ANOTHER = auto()  # only another GX spoke: gxsn is wrong
-    NOBODY = auto()  # nobody spoke: a test broker; or gxsn is wrong, and no serial is announced
+    NOBODY = auto()  # nobody spoke: a test broker, or another GX that did not announce its serial
     MAY_BE_STARTING = auto()  # nobody spoke, but a try of this run failed, as on a GX that starts
 
 
@@ -1398,7 +1400,7 @@ class GxState:
     def owners_choice(self) -> str | None:
         """The ESS mode that the owner chose and under which BatteryLife is left alone, if any.
 
-        What was heard before a lost connection still counts where nothing newer is known.
+        Where nothing newer is known (connection lost), the first answer of the run counts.
         """
         values = self.before | self.values
         if values.get(HUB4_MODE) == HUB4_EXTERNAL:
@@ -1576,8 +1578,8 @@ class Link:
     def connect(self) -> None:
         """Connect and log in, to CONNACK, within CONNECT_TRY. May raise Lost.
 
-        A name can take forever to resolve, hence `bounded`. When `open` comes back too late, this
-        link is given up already, and nobody serves it any more.
+        A name can take forever to resolve, hence `bounded`. If `open` finishes after the time-out,
+        in its thread, the caller has dropped this link already, so its late socket is harmless.
         """
         end = time.monotonic() + CONNECT_TRY
         try:
@@ -1823,7 +1825,7 @@ def work(link: Link, dry_run: bool) -> None:
 # While we try, a GX may reboot (two minutes), refuse the right password (it is starting), let us in
 # before its settings are up, lose what was confirmed (it saves 2 s after a change), or be cut off
 # anywhere. So there is one deadline for all of it and one way to start over: connect again, and
-# begin at Read.
+# start `work` over from `read`.
 #
 # Which failure is told? The last one. No connection is begun that could not last its CONNECT_TRY
 # before the deadline, so that the last reason is not "no answer in the second that was left".
